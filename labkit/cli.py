@@ -1,0 +1,218 @@
+"""The command line: the same acts as in a notebook, from a shell.
+
+Results go to standard output, what is happening meanwhile to standard error. Exit codes: 0 done, 1 it did not
+work out (a lesson failed, the cluster refused), 2 wrong input, 3 the machine lacks something, 70 a defect of ours.
+Heavy modules are imported inside the commands, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from labkit.errors import LabError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def say(text: str) -> None:
+    """Narrate on standard error."""
+    click.echo(text, err=True)
+
+
+def emit(value: Any, as_json: bool, text: str) -> None:
+    """The result on standard output, as JSON for a script or as text for a person."""
+    click.echo(json.dumps(value, indent=2, default=str) if as_json else text)
+
+
+class LabGroup(click.Group):
+    """Shows a LabError as its message and exit code; any other exception is a defect and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except LabError as error:
+            say(f"labkit: {error}")
+            ctx.exit(error.exit_code)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+name_option = click.option("--name", default="embedded", show_default=True, help="Name of the embedded cluster.")
+cluster_option = click.option(
+    "--cluster",
+    default="embedded",
+    show_default=True,
+    help="'embedded', 'embedded:NAME', or a context of your kubeconfig.",
+)
+
+
+@click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="labkit")
+def main() -> None:
+    """The mTLS Lab: learn Istio mutual TLS on real proxies."""
+
+
+@main.command()
+@name_option
+@click.option("--idle", default=8.0, show_default=True, help="End after so many hours without use; 0 is never.")
+@click.option("--until-pid", type=int, default=None, help="End when the process with this id ends.")
+@json_option
+def up(name: str, idle: float, until_pid: int | None, as_json: bool) -> None:
+    """Start the embedded cluster (or find it running) and print the path of its kubeconfig."""
+    from labkit.cluster.opening import embedded_lifecycle
+
+    kubeconfig = embedded_lifecycle().up(name, idle_seconds=idle * 3600, until_pid=until_pid, narrate=say)
+    say(f"For kubectl: export KUBECONFIG={kubeconfig}")
+    emit({"name": name, "kubeconfig": str(kubeconfig)}, as_json, str(kubeconfig))
+
+
+@main.command()
+@name_option
+@click.option("--purge", is_flag=True, help="Also forget its objects and certificates: the next start is empty.")
+@json_option
+def down(name: str, purge: bool, as_json: bool) -> None:
+    """End the embedded cluster: exactly the processes that it started. Its objects stay for the next 'up'."""
+    from labkit.cluster.opening import embedded_lifecycle
+
+    ended = embedded_lifecycle().down(name, purge=purge, narrate=say)
+    emit({"name": name, "ended": ended}, as_json, f"{ended} processes ended")
+
+
+@main.command()
+@click.option("--name", default=None, help="One cluster; without it, all of yours.")
+@json_option
+def status(name: str | None, as_json: bool) -> None:
+    """Show which embedded clusters run, their memory (PSS) and their kubeconfig. Exit code 1 when none runs."""
+    from tabulate import tabulate
+
+    from labkit.cluster.opening import embedded_lifecycle
+
+    lifecycle = embedded_lifecycle()
+    found = [lifecycle.status(n) for n in ([name] if name else lifecycle.list_clusters())]
+    rows = [
+        [
+            s.name,
+            "running" if s.running else "down",
+            f"{s.uptime_seconds / 60:.0f} min" if s.uptime_seconds is not None else "",
+            s.processes,
+            f"{s.memory_bytes / 2**20:.0f} MB",
+            s.kubeconfig or "",
+        ]
+        for s in found
+    ]
+    headers = ["NAME", "STATE", "UP FOR", "PROCESSES", "MEMORY", "KUBECONFIG"]
+    text = tabulate(rows, headers=headers, tablefmt="plain") if rows else "No embedded cluster. Start one: labkit up"
+    emit([dataclasses.asdict(s) for s in found], as_json, text)
+    if not any(s.running for s in found):
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("lessons", nargs=-1)
+@click.option("--cluster", default=None, help="Run on this cluster instead of a fresh embedded one.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("build/run"), show_default=True)
+@click.option("--progress/--no-progress", default=True, help="Show a progress bar per notebook.")
+@json_option
+def run(lessons: tuple[str, ...], cluster: str | None, output: Path, progress: bool, as_json: bool) -> None:
+    """Execute the lessons with papermill (all, or those named: 04) and report. Exit code 1 when one fails."""
+    from labkit import runner
+
+    runs = runner.run_lessons(runner.find_lessons(Path.cwd(), lessons), output, cluster=cluster, progress=progress)
+    result = [{**dataclasses.asdict(r), "ok": r.ok} for r in runs]
+    emit(result, as_json, runner.summary(runs))
+    say(f"Executed lessons: {output / 'index.html'}   JUnit: {output / 'junit.xml'}")
+    if not runs or not all(r.ok for r in runs):
+        raise SystemExit(1)
+
+
+@main.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Say what this machine lacks for the lessons, and the command that mends it. Exit code 3 when something does."""
+    from labkit.doctor import examine
+
+    findings = examine()
+    lines = []
+    for finding in findings:
+        mark = "ok     " if finding.ok else ("MISSING" if finding.needed else "absent ")
+        lines.append(f"{mark}  {finding.subject}: {finding.seen}")
+        if not finding.ok:
+            lines.append(f"         {finding.mend}")
+    emit([dataclasses.asdict(f) for f in findings], as_json, "\n".join(lines))
+    if any(f.needed and not f.ok for f in findings):
+        raise SystemExit(3)
+
+
+@main.command()
+@click.argument("lesson", default="00")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def lab(lesson: str, options: tuple[str, ...]) -> None:
+    """Open JupyterLab on a lesson. kubectl in its terminals speaks to the embedded cluster, which starts on demand."""
+    from labkit import runner
+    from labkit.cluster.opening import embedded_kubeconfig
+
+    path = runner.find_lessons(Path.cwd(), [lesson])[0]
+    own = [p for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
+    default = Path.home() / ".kube" / "config"
+    own = own or ([str(default)] if default.exists() else [])
+    environment = {**os.environ, "KUBECONFIG": os.pathsep.join([str(embedded_kubeconfig()), *own])}
+    as_root = ["--allow-root"] if os.getuid() == 0 else []  # containers often have no other user
+    command = [sys.executable, "-m", "jupyterlab", str(path), *as_root, *options]
+    os.execve(sys.executable, command, environment)
+
+
+@main.group()
+def mesh() -> None:
+    """Install, remove and look at the mesh of a cluster."""
+
+
+@mesh.command("install")
+@cluster_option
+@click.option("--namespace", default="istio-system", show_default=True, help="Root namespace: where istiod runs.")
+@click.option("--revision", default="default", show_default=True, help="Revision, such as asm-1-24.")
+@json_option
+def mesh_install(cluster: str, namespace: str, revision: str, as_json: bool) -> None:
+    """Install the mesh: CRDs, istiod, the injection webhook, the certificate authority."""
+    import labkit
+
+    with labkit.open(cluster, narrate=say) as opened:
+        result = opened.install_mesh(namespace=namespace, revision=revision)
+        emit(dataclasses.asdict(opened.mesh_status()), as_json, str(result))
+
+
+@mesh.command("uninstall")
+@cluster_option
+@json_option
+def mesh_uninstall(cluster: str, as_json: bool) -> None:
+    """Remove the mesh. Running sidecars keep their last configuration until their pods are restarted."""
+    import labkit
+
+    with labkit.open(cluster, narrate=say) as opened:
+        result = opened.uninstall_mesh()
+        emit({"uninstalled": True}, as_json, str(result))
+
+
+@mesh.command("status")
+@cluster_option
+@json_option
+def mesh_status(cluster: str, as_json: bool) -> None:
+    """Show whether a mesh is installed, where, and whether istiod is ready. Exit code 1 when it is not."""
+    import labkit
+
+    with labkit.open(cluster, narrate=say) as opened:
+        found = opened.mesh_status()
+        emit(dataclasses.asdict(found), as_json, str(found))
+        if not found.ready:
+            raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

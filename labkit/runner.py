@@ -1,0 +1,261 @@
+"""Running the lessons without a person: papermill, one after the other, with a report.
+
+A lesson passes when every cell was executed (a cell left pending is a failure, even when papermill raised
+nothing: `SystemExit` in a cell stops a run silently), no cell raised, and no check failed.
+The embedded cluster of a run is one of its own: made empty before, removed after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit.errors import InputError
+
+RUN_CLUSTER = "run"
+CELL_TIMEOUT = 90
+"""Seconds for one cell. Lessons' cells take seconds; without a limit a stuck widget message waits for ever."""
+
+
+@dataclass
+class Check:
+    """One check as the lesson recorded it."""
+
+    name: str
+    passed: bool
+    pending: bool
+    message: str
+
+
+@dataclass
+class LessonRun:
+    """What happened to one notebook."""
+
+    source: Path
+    executed: Path
+    cells: int = 0
+    seconds: float = 0.0
+    checks: list[Check] = field(default_factory=list)
+    failure: str = ""
+
+    @property
+    def failed_checks(self) -> list[Check]:
+        return [c for c in self.checks if not c.passed and not c.pending]
+
+    @property
+    def ok(self) -> bool:
+        return not self.failure and not self.failed_checks
+
+
+def find_lessons(root: Path, names: Sequence[str] = ()) -> list[Path]:
+    """The numbered notebooks below `root`/notebooks in order; `names` are prefixes ("04") or paths."""
+    lessons = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    if not names:
+        return lessons
+    chosen: list[Path] = []
+    for name in names:
+        path = Path(name)
+        found = [path] if path.suffix == ".ipynb" and path.exists() else [n for n in lessons if n.name.startswith(name)]
+        if not found:
+            raise InputError(
+                f"There is no lesson {name!r}.",
+                next_step="Name one of: " + ", ".join(n.name[:2] for n in lessons) + ", or the path of a notebook.",
+            )
+        chosen += found
+    return chosen
+
+
+def run_lessons(
+    lessons: Sequence[Path], output: Path, *, cluster: str | None = None, progress: bool = True
+) -> list[LessonRun]:
+    """Execute the notebooks and write executed notebooks, HTML pages, index.html and junit.xml to `output`.
+
+    `cluster` is what `labkit.open` takes; None means an embedded cluster of the run's own.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with _jupyter_environment(output), _run_cluster(cluster) as target:
+        runs = [_run_one(lesson, output, target, progress) for lesson in lessons]
+    write_html(runs, output)
+    write_junit(runs, output / "junit.xml")
+    return runs
+
+
+def _run_one(lesson: Path, output: Path, cluster: str, progress: bool) -> LessonRun:
+    import papermill
+    from papermill.exceptions import PapermillException
+
+    run = LessonRun(lesson, output / lesson.name)
+    results = output / f"{lesson.stem}.checks.jsonl"
+    results.unlink(missing_ok=True)
+    os.environ["LABKIT_RESULTS"] = str(results.absolute())
+    print(f"{lesson.stem}", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    try:
+        papermill.execute_notebook(
+            lesson,
+            run.executed,
+            parameters={"cluster": cluster},
+            cwd=lesson.parent,
+            kernel_name="python3",
+            progress_bar=progress,
+            execution_timeout=CELL_TIMEOUT,
+            start_timeout=60,
+            log_output=False,
+        )
+    except (PapermillException, RuntimeError, TimeoutError) as error:
+        run.failure = _plain(str(error)) or repr(error)
+    run.seconds = time.monotonic() - started
+    run.checks = _read_checks(results)
+    results.unlink(missing_ok=True)
+    notebook = json.loads(run.executed.read_text()) if run.executed.exists() else {"cells": []}
+    code_cells = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+    run.cells = len(code_cells)
+    run.failure = run.failure or unexecuted(code_cells)
+    return run
+
+
+def unexecuted(code_cells: Sequence[dict[str, Any]]) -> str:
+    """A sentence about cells that never ran to their end, or an empty string."""
+    left = [
+        str(number)
+        for number, cell in enumerate(code_cells, 1)
+        if cell.get("metadata", {}).get("papermill", {}).get("status") != "completed"
+        and "skip-execution" not in cell.get("metadata", {}).get("tags", [])
+    ]
+    if not code_cells:
+        return "The notebook has no code cells, or was not executed."
+    return f"Code cells {', '.join(left)} of {len(code_cells)} were not executed to their end." if left else ""
+
+
+def _read_checks(results: Path) -> list[Check]:
+    if not results.exists():
+        return []
+    checks = []
+    for line in results.read_text().splitlines():
+        row = json.loads(line)
+        message = (
+            f"expected: {row.get('expected', '')}; observed: {row.get('observed', '')}; hint: {row.get('hint', '')}"
+        )
+        checks.append(Check(row["name"], row["passed"], row.get("pending", False), message))
+    return checks
+
+
+@contextlib.contextmanager
+def _run_cluster(cluster: str | None) -> Iterator[str]:
+    """The embedded cluster of this run, empty at the start and gone at the end; or the one that was named."""
+    if cluster is not None:
+        yield cluster
+        return
+    from labkit.cluster.opening import embedded_lifecycle
+
+    name = f"{RUN_CLUSTER}-{os.getpid()}"
+    lifecycle = embedded_lifecycle()
+    lifecycle.down(name, purge=True)
+    lifecycle.up(name, until_pid=os.getpid())
+    try:
+        yield f"embedded:{name}"
+    finally:
+        lifecycle.down(name, purge=True)
+
+
+@contextlib.contextmanager
+def _jupyter_environment(output: Path) -> Iterator[None]:
+    """Jupyter's, IPython's and matplotlib's files go below `output`: a run must not depend on somebody's settings,
+    and a service user may have no home directory at all.
+    """
+    private = output / ".jupyter"
+    wanted = {
+        "JUPYTER_CONFIG_DIR": private / "config",
+        "JUPYTER_DATA_DIR": private / "data",
+        "JUPYTER_RUNTIME_DIR": private / "runtime",
+        "IPYTHONDIR": private / "ipython",
+        "MPLCONFIGDIR": private / "matplotlib",
+    }
+    before = {key: os.environ.get(key) for key in [*wanted, "LABKIT_RESULTS", "LABKIT_CI"]}
+    for key, path in wanted.items():
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.environ[key] = str(path.absolute())
+    os.environ["LABKIT_CI"] = "1"
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+def write_junit(runs: Sequence[LessonRun], path: Path) -> None:
+    """One suite per notebook: a case for its execution and one for each check."""
+    from junitparser import Failure, JUnitXml, Skipped, TestCase, TestSuite
+
+    report = JUnitXml("mtls-lab")
+    for run in runs:
+        suite = TestSuite(run.source.stem)
+        execution = TestCase("runs to its end", classname=run.source.stem, time=run.seconds)
+        if run.failure:
+            execution.result = [Failure(run.failure)]
+        suite.add_testcase(execution)
+        for check in run.checks:
+            case = TestCase(check.name, classname=run.source.stem)
+            if check.pending:
+                case.result = [Skipped("not yet solved: an exercise for the learner")]
+            elif not check.passed:
+                case.result = [Failure(check.message)]
+            suite.add_testcase(case)
+        report.add_testsuite(suite)
+    report.write(str(path), pretty=True)
+
+
+def write_html(runs: Sequence[LessonRun], output: Path) -> None:
+    """Each executed notebook as a page, and index.html that links them."""
+    import jinja2
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="lab")
+    rows = []
+    for run in runs:
+        page = output / f"{run.source.stem}.html"
+        if run.executed.exists():
+            body, _ = exporter.from_filename(str(run.executed))
+            page.write_text(body)
+        rows.append({"run": run, "page": page.name, "title": run.source.stem.replace("_", " ")})
+    environment = jinja2.Environment(autoescape=True)
+    template = environment.from_string((Path(__file__).parent / "runner_index.html").read_text())
+    (output / "index.html").write_text(template.render(rows=rows, ok=all(r.ok for r in runs)))
+
+
+def summary(runs: Sequence[LessonRun]) -> str:
+    """The table that a run prints, and what failed, in words."""
+    from tabulate import tabulate
+
+    table = [
+        [
+            run.source.name,
+            run.cells,
+            f"{sum(c.passed for c in run.checks)}/{sum(not c.pending for c in run.checks)}",
+            f"{run.seconds:.1f}",
+            "ok" if run.ok else "FAILED",
+        ]
+        for run in runs
+    ]
+    lines = [tabulate(table, headers=["notebook", "cells", "checks passed", "seconds", ""], disable_numparse=True)]
+    for run in runs:
+        if run.failure:
+            lines.append(f"\n{run.source.name}: {run.failure}")
+        lines += [f"\n{run.source.name}: check {c.name} failed: {c.message}" for c in run.failed_checks]
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Without terminal colours, which have no place in XML or a log."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
