@@ -101,6 +101,8 @@ class WebHandler(BaseHTTPRequestHandler):
             return json.loads(body)
         except ValueError as error:
             raise HttpError(400, "The body is not valid JSON.", detail=str(error)) from error
+        except RecursionError as error:
+            raise HttpError(400, "The body is not valid JSON.", detail="it is nested too deeply") from error
 
     def _read_body(self) -> bytes:
         declared = self.headers.get("Content-Length")
