@@ -1,32 +1,95 @@
-"""The seam between labkit and the embedded cluster: this file holds the only imports of `labkit.embedded`.
-
-They are lazy, so that everything else works with the embedded cluster taken out.
-"""
+"""Opening a cluster by name. This file holds labkit's one import of the embedded cluster."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
-from labkit.findings import Finding
+from labkit.cluster.cluster import Cluster
+from labkit.errors import InputError
 
+EMBEDDED = "embedded"
 
-def embedded_lifecycle() -> ModuleType:
-    """The module with `up`, `down`, `status` and `list_clusters`."""
-    from labkit.embedded import lifecycle
-
-    return lifecycle
+Narrator = Callable[[str], None]
 
 
-def embedded_kubeconfig(name: str = "embedded") -> Path:
-    """Where the kubeconfig of the embedded cluster `name` is, or will be once it was started."""
-    from labkit.embedded.paths import ClusterPaths
+def open_cluster(
+    cluster: str = EMBEDDED,
+    *,
+    context: str | None = None,
+    kubeconfig: str | Path | None = None,
+    narrate: Narrator = print,
+) -> Cluster:
+    """The cluster for `embedded`, `embedded:<name>`, or the name of a kubeconfig context.
 
-    return ClusterPaths(name).kubeconfig
+    `kubeconfig` reads another file than $KUBECONFIG or ~/.kube/config. Raises one error when nobody answers.
+    """
+    if not isinstance(cluster, str) or not cluster:
+        raise InputError(
+            f"{cluster!r} names no cluster.",
+            next_step="Give 'embedded', 'embedded:<name>', or a context of your kubeconfig.",
+        )
+    if context is None and (cluster == EMBEDDED or cluster.startswith(f"{EMBEDDED}:")):
+        return _open_embedded(cluster.partition(":")[2] or EMBEDDED, narrate)
+    return _open_context(context or cluster, Path(kubeconfig) if kubeconfig else None, narrate)
 
 
-def examine_embedded() -> list[Finding]:
-    """What this machine has and lacks for an embedded cluster."""
-    from labkit.embedded import machine
+def _open_embedded(name: str, narrate: Narrator) -> Cluster:
+    try:
+        from labkit.embedded import lifecycle
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "This copy of labkit has no embedded cluster.",
+            next_step="Give the name of a kubeconfig context: labkit.open('<context>').",
+        ) from error
+    # The cluster ends with the Jupyter server when there is one: JupyterLab tells its kernels who it is.
+    parent = os.environ.get("JPY_PARENT_PID", "")
+    kubeconfig = lifecycle.up(name=name, until_pid=_server_of(int(parent)) if parent.isdigit() else None)
+    cluster = Cluster(name, kubeconfig=kubeconfig, is_embedded=True)
+    narrate(f"The embedded cluster {name!r} answers at {cluster.server} ({cluster.version()}).")
+    narrate(f"For kubectl: export KUBECONFIG={kubeconfig}")
+    return cluster
 
-    return machine.examine()
+
+def _server_of(pid: int) -> int | None:
+    # JPY_PARENT_PID is the process that started the kernel. papermill and a plain interpreter set none, or one that
+    # ends with the notebook; then the cluster goes on until it is idle or taken down.
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return None
+    return pid if b"jupyter" in command and b"nbconvert" not in command else None
+
+
+def _open_context(context: str, kubeconfig: Path | None, narrate: Narrator) -> Cluster:
+    known, current = _contexts(kubeconfig)
+    if context == "current" and current:
+        context = current
+    if context not in known:
+        listed = ", ".join(repr(name) for name in known) or "none at all"
+        raise InputError(
+            f"The kubeconfig has no context {context!r}.",
+            meaning=f"It has {listed}.",
+            next_step="Choose one of these, or the embedded cluster: labkit.open('embedded').",
+            context=context,
+        )
+    cluster = Cluster(context, kubeconfig=kubeconfig, context=context)
+    narrate(f"Context {context!r} answers at {cluster.server} ({cluster.version()}).")
+    narrate("Nothing is written there before you apply something.")
+    return cluster
+
+
+def _contexts(kubeconfig: Path | None) -> tuple[list[str], str | None]:
+    from kubernetes import config
+    from kubernetes.config.config_exception import ConfigException
+
+    try:
+        contexts, current = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)
+    except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"No kubeconfig could be read: {error}",
+            meaning="labkit looks at $KUBECONFIG and ~/.kube/config, as kubectl does.",
+            next_step="Point KUBECONFIG to a file, or use labkit.open('embedded').",
+        ) from error
+    return [str(item["name"]) for item in contexts], current["name"] if current else None

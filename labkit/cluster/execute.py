@@ -1,0 +1,113 @@
+"""Running a program in a container (`pods/exec`): what it printed, and its exit code.
+
+A program that fails is a result. Only a container that cannot be reached is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from labkit.cluster import problems
+from labkit.cluster.transport import Transport
+from labkit.errors import ClusterError, InternalError, WaitTimeoutError
+
+_STDOUT, _STDERR, _ERROR = 1, 2, 3  # channels of v4.channel.k8s.io
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """What a program in a container printed, and how it ended."""
+
+    command: tuple[str, ...]
+    stdout: str
+    stderr: str
+    exit_code: int
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.exit_code == 0
+
+
+def run(transport: Transport, path: str, command: Sequence[str], container: str | None, limit: float) -> ExecResult:
+    """Run `command` at the exec path of a pod and wait for its end, at most `limit` seconds."""
+    from kubernetes.client.exceptions import ApiException
+    from kubernetes.stream import ws_client
+    from websocket import WebSocketException
+
+    params = [("command", part) for part in command] + [("stdout", "true"), ("stderr", "true")]
+    if container:
+        params.append(("container", container))
+    started = time.monotonic()
+    pod = path.split("/")[-2]
+    try:
+        client = ws_client.websocket_call(
+            transport.configuration,
+            "GET",
+            transport.server + path,
+            query_params=params,
+            headers=transport.authorization(),
+            _preload_content=False,
+            capture_all=False,
+            binary=True,  # text is decoded when it is complete: a frame may end within a character
+        )
+    except ApiException as error:
+        raise _handshake_error(error, transport, pod, command) from error
+    try:
+        client.run_forever(timeout=limit)
+    except (WebSocketException, OSError) as error:
+        raise ClusterError(f"The connection to pod {pod} broke while {command[0]!r} ran: {error}") from error
+    if client.is_open():
+        client.sock.close()
+        raise WaitTimeoutError(
+            f"{command[0]!r} in pod {pod} did not end within {limit:g} s.",
+            next_step="Look at the pod: lab.pods(), lab.describe_pod().",
+            pod=pod,
+        )
+    # The channels are complete now; read_channel only hands out what was collected.
+    return ExecResult(
+        tuple(command),
+        bytes(client.read_channel(_STDOUT)).decode("utf-8", "replace"),
+        bytes(client.read_channel(_STDERR)).decode("utf-8", "replace"),
+        _exit_code(bytes(client.read_channel(_ERROR)), command, pod),
+        time.monotonic() - started,
+    )
+
+
+def _exit_code(status: bytes, command: Sequence[str], pod: str) -> int:
+    try:
+        answer: dict[str, Any] = json.loads(status or b"{}")
+    except ValueError:
+        answer = {}
+    if answer.get("status") == "Success":
+        return 0
+    for cause in (answer.get("details") or {}).get("causes") or []:
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    message = answer.get("message") or "no exit code was sent"
+    if re.search(r"not found|no such file", message):
+        raise problems.from_status(404, {"message": message}, action=f"Running {command[0]!r} in pod {pod}")
+    raise ClusterError(f"Running {command[0]!r} in pod {pod} failed: {message}", pod=pod)
+
+
+def _handshake_error(error: Any, transport: Transport, pod: str, command: Sequence[str]) -> Exception:
+    # The package hands on the websocket client's text: "Handshake status 404 Not Found -+-+- {...} -+-+- b'{...}'".
+    text = str(error.reason)
+    match = re.match(r"Handshake status (\d+)", text)
+    if not match:
+        return problems.unreachable(transport.server, transport.context, error.__context__ or error)
+    body = re.search(r"-\+-\+- b[\'\"](.*)[\'\"]$", text, re.DOTALL)
+    status = None
+    if body:
+        try:
+            status = json.loads(body[1].encode().decode("unicode_escape"))
+        except ValueError:
+            status = {"message": body[1]}
+    if int(match[1]) >= 500 and not status:
+        return InternalError(f"Running {command[0]!r} in pod {pod} failed: {text[:200]}")
+    return problems.from_status(int(match[1]), status, action=f"Running {command[0]!r} in pod {pod}")

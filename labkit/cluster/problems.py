@@ -1,0 +1,114 @@
+"""What the API server's refusals mean and what to do next: a Status becomes one error of `labkit.errors`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from labkit.errors import ClusterError, InputError, LabError, MeshError
+
+MANAGER = "labkit"
+"""The field manager of everything that labkit applies."""
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+"""The label, with the value `labkit`, on everything that labkit creates."""
+
+MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT")
+
+
+def unreachable(server: str, context: str, cause: BaseException) -> ClusterError:
+    """Nobody answers at the kubeconfig's address."""
+    return ClusterError(
+        f"The cluster of context {context!r} does not answer at {server}.",
+        meaning=f"The kubeconfig was read, but the connection failed: {_innermost(cause)}.",
+        next_step="Start the cluster (embedded: 'labkit up'), or choose another context.",
+        server=server,
+        context=context,
+    )
+
+
+def unknown_kind(api_version: str, kind: str) -> LabError:
+    """The manifest names a kind that this cluster does not serve."""
+    if "istio.io" in api_version:
+        return MeshError(
+            f"This cluster does not know the kind {kind} ({api_version}).",
+            meaning="Istio's kinds come with the mesh. Is it installed?",
+            next_step="Install it: lab.install_mesh(), or 'labkit mesh install'.",
+            kind=kind,
+            api_version=api_version,
+        )
+    return InputError(
+        f"This cluster does not know the kind {kind} ({api_version}).",
+        meaning="Nothing was changed. The spelling is wrong, or a CustomResourceDefinition is missing.",
+        next_step="Compare apiVersion and kind with the output of 'kubectl api-resources'.",
+        kind=kind,
+        api_version=api_version,
+    )
+
+
+def from_status(http_status: int, status: Any, *, action: str, kind: str = "", name: str = "") -> LabError:
+    """The error for an answer of the API server that is not a success. `action` is what was tried, in words."""
+    status = status if isinstance(status, dict) else {}
+    message = str(status.get("message") or f"HTTP {http_status}")
+    details = {"status": http_status, "reason": status.get("reason", ""), "message": message}
+    if match := re.search(r'namespaces "([^"]+)" not found', message):
+        return _no_namespace(match[1], details)
+    if "admission webhook" in message:
+        return InputError(
+            f"{action} was denied: {message}",
+            meaning="The API server asked the webhook, and these are its words. Nothing was changed.",
+            next_step="Correct what it names in the manifest and apply again.",
+            **details,
+        )
+    if "failed calling webhook" in message or "failed to call webhook" in message:
+        return MeshError(
+            f"{action} failed: {message}",
+            meaning="The webhook is registered, but nobody answers for it. Is istiod running?",
+            next_step="Look at lab.mesh_status(), or 'kubectl get pods -A -l app=istiod'.",
+            **details,
+        )
+    if "Unsupported value" in message and "mode" in message:
+        return InputError(
+            f"{action} was refused: {message}",
+            meaning="The mode is not one of Istio's. Nothing was changed.",
+            next_step=f"Choose one of {', '.join(MODES)} (upper case, as in YAML).",
+            **details,
+        )
+    return _by_code(http_status, action, message, details)
+
+
+def _no_namespace(namespace: str, details: dict[str, Any]) -> LabError:
+    return InputError(
+        f"The namespace {namespace!r} does not exist.",
+        meaning="Nothing was changed.",
+        next_step=f"Make it: lab.create_namespace({namespace!r}), or 'kubectl create namespace {namespace}'.",
+        namespace=namespace,
+        **details,
+    )
+
+
+def _by_code(http_status: int, action: str, message: str, details: dict[str, Any]) -> LabError:
+    what = f"{action} was refused: {message}"
+    if http_status in (400, 422):
+        step = "Correct the field that the message names and try again."
+        return InputError(what, meaning="Nothing was changed.", next_step=step, **details)
+    if http_status == 401:
+        step = "Log in again, or take a fresh kubeconfig (embedded: 'labkit up')."
+        return ClusterError(what, meaning="The cluster does not accept the credentials.", next_step=step, **details)
+    if http_status == 403:
+        step = "Ask for the right, or see what you have with 'kubectl auth can-i --list'."
+        return ClusterError(what, meaning="The user of this context may not do this.", next_step=step, **details)
+    if http_status == 404:
+        return InputError(what, next_step="Look for the right name with 'kubectl get'.", **details)
+    if http_status == 409:
+        step = "Look at the object as it is now, and try again."
+        return ClusterError(what, meaning="It exists, or somebody else changed it.", next_step=step, **details)
+    return ClusterError(what, next_step="Try again; when it stays, look at the cluster's log.", **details)
+
+
+def _innermost(error: BaseException) -> str:
+    reason = getattr(error, "reason", None)
+    while isinstance(reason, BaseException):
+        error, reason = reason, getattr(reason, "reason", None)
+    text = str(error).split(">: ", 1)[-1]
+    return re.sub(r"^\w+\([^)]*\): ", "", text).rstrip(".")
