@@ -116,7 +116,11 @@ def _run_one(lesson: Path, output: Path, cluster: str, progress: bool) -> Lesson
     run.checks = _read_checks(results)
     results.unlink(missing_ok=True)
     notebook = json.loads(run.executed.read_text()) if run.executed.exists() else {"cells": []}
-    code_cells = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+    code_cells = [
+        cell
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", [])
+    ]
     run.cells = len(code_cells)
     run.failure = run.failure or unexecuted(code_cells)
     return run
@@ -184,6 +188,10 @@ def _jupyter_environment(output: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.environ[key] = str(path.absolute())
     os.environ["LABKIT_CI"] = "1"
+    profile = private / "ipython" / "profile_default"
+    profile.mkdir(exist_ok=True)
+    # Kernels of a run warn on every start that TCP on loopback is not encrypted; it is noise in a report.
+    (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 40\n")
     try:
         yield
     finally:

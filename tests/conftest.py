@@ -1,0 +1,54 @@
+"""What all tests share: a state directory of their own, and a watch over leftovers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Clusters of tests never meet those of the person who runs the tests. Set before anything reads it; short,
+# because paths of Unix sockets are.
+_HOME = Path(tempfile.mkdtemp(prefix="labkit-test-"))
+os.environ["LABKIT_HOME"] = str(_HOME)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit tests get two seconds each; the slow ones come last."""
+    for item in items:
+        if "tests/unit" in str(item.path) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(10 if "imports" in item.name else 5))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+def processes_of_tests() -> list[psutil.Process]:
+    """Processes whose command line or environment names the tests' state directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and (
+                any(str(_HOME) in part for part in process.cmdline())
+                or process.environ().get("LABKIT_HOME") == str(_HOME)
+            ):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """After the last test no process of a cluster runs; one that does is named, and ended."""
+    yield
+    left = [p for p in processes_of_tests() if p.status() != psutil.STATUS_ZOMBIE]
+    names = [" ".join(p.cmdline()[:6]) for p in left]
+    for process in left:
+        process.kill()
+    shutil.rmtree(_HOME, ignore_errors=True)
+    assert not names, f"processes were left behind: {names}"

@@ -1,0 +1,82 @@
+"""The runner: a lesson that did not run to its end, or whose check failed, is a failure; each in one tiny notebook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from junitparser import JUnitXml
+
+from labkit import runner
+from labkit.errors import InputError
+
+PASSED = """
+import json, os
+with open(os.environ["LABKIT_RESULTS"], "a") as results:
+    results.write(json.dumps({"name": "n", "passed": %s, "pending": %s, "expected": "e", "observed": "o"}) + "\\n")
+"""
+
+
+def run_cells(tmp_path: Path, *cells: str) -> tuple[runner.LessonRun, Path]:
+    """Run a notebook made of these cells, on no cluster at all."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    lesson = tmp_path / "00_tiny.ipynb"
+    nbformat.write(notebook, lesson)
+    output = tmp_path / "out"
+    return runner.run_lessons([lesson], output, cluster="none", progress=False)[0], output
+
+
+def test_a_lesson_that_runs_to_its_end_passes_and_is_reported(tmp_path: Path) -> None:
+    run, output = run_cells(tmp_path, "1 + 1", PASSED % (True, False))
+    assert run.ok and run.cells == 2
+    assert (output / "index.html").read_text().count("00_tiny.html") == 1
+    assert (output / "00_tiny.html").exists()
+    suites = list(JUnitXml.fromfile(str(output / "junit.xml")))
+    assert [(s.tests, s.failures) for s in suites] == [(2, 0)]
+
+
+def test_a_failed_check_fails_the_lesson_although_no_cell_raised(tmp_path: Path) -> None:
+    run, output = run_cells(tmp_path, PASSED % (False, False))
+    assert not run.ok and not run.failure
+    assert [s.failures for s in JUnitXml.fromfile(str(output / "junit.xml"))] == [1]
+    assert "FAILED" in runner.summary([run])
+
+
+def test_an_unsolved_exercise_is_not_a_failure(tmp_path: Path) -> None:
+    run, output = run_cells(tmp_path, PASSED % (False, True))
+    assert run.ok
+    assert [(s.failures, s.skipped) for s in JUnitXml.fromfile(str(output / "junit.xml"))] == [(0, 1)]
+
+
+def test_an_exception_in_a_cell_fails_the_lesson(tmp_path: Path) -> None:
+    run, _ = run_cells(tmp_path, "1 / 0", "2")
+    assert not run.ok
+    assert "ZeroDivisionError" in run.failure
+
+
+def test_a_silent_exit_that_leaves_cells_pending_fails_the_lesson(tmp_path: Path) -> None:
+    run, _ = run_cells(tmp_path, "raise SystemExit(0)", "2")
+    assert not run.ok
+    assert run.failure
+
+
+def test_a_cell_that_never_ends_fails_the_lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "CELL_TIMEOUT", 1)
+    run, _ = run_cells(tmp_path, "import threading; threading.Event().wait()")
+    assert not run.ok
+
+
+def test_a_lesson_that_does_not_exist_is_one_clear_error() -> None:
+    with pytest.raises(InputError) as caught:
+        runner.find_lessons(Path(__file__).parents[2], ["77"])
+    assert "77" in caught.value.what
+
+
+def test_cells_that_were_not_executed_are_named() -> None:
+    done = {"metadata": {"papermill": {"status": "completed"}}}
+    pending = {"metadata": {"papermill": {"status": "pending"}}}
+    assert runner.unexecuted([done, done]) == ""
+    assert "2 of 2" in runner.unexecuted([done, pending])
+    assert runner.unexecuted([]) != ""
