@@ -1,0 +1,67 @@
+"""Workload identity: SPIFFE IDs and trust domains. Reads and writes names; holds no certificate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from labkit.errors import InputError
+
+TRUST_DOMAIN = "cluster.local"
+
+
+# https://istio.io/latest/docs/concepts/security/#istio-identity ; pkg/spiffe/spiffe.go
+@dataclass(frozen=True)
+class SpiffeID:
+    """`spiffe://<trust domain>/ns/<namespace>/sa/<service account>`, the URI SAN of a workload certificate."""
+
+    trust_domain: str
+    namespace: str
+    service_account: str
+
+    def __str__(self) -> str:
+        return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
+
+    @property
+    def principal(self) -> str:
+        """As AuthorizationPolicy and metrics of older releases write it: without the scheme."""
+        return str(self).removeprefix("spiffe://")
+
+
+# The trust domain is a host name in lower case (SPIFFE-ID specification, section 2.1); Istio replaces @ by a dot.
+_PATTERN = re.compile(r"spiffe://(?P<td>[a-z0-9._-]+)/ns/(?P<ns>[^/]+)/sa/(?P<sa>[^/]+)")
+
+
+def spiffe_id(trust_domain: str, namespace: str, service_account: str) -> str:
+    """The SPIFFE ID of a service account, as text."""
+    # pkg/spiffe/spiffe.go: a trust domain may come from an e-mail-like value
+    text = str(SpiffeID(trust_domain.replace("@", "."), namespace, service_account))
+    parse_spiffe_id(text)
+    return text
+
+
+def parse_spiffe_id(text: str) -> SpiffeID:
+    """Read a SPIFFE ID as Istio writes it."""
+    match = _PATTERN.fullmatch(text)
+    if not match:
+        raise InputError(
+            f"{text!r} is not the SPIFFE ID of a workload.",
+            next_step="Its form is spiffe://<trust domain>/ns/<namespace>/sa/<service account>.",
+            value=text,
+        )
+    return SpiffeID(match["td"], match["ns"], match["sa"])
+
+
+# pilot/pkg/security/authn/utils/utils.go ; https://istio.io/latest/docs/tasks/security/authentication/mtls-migration/
+def trust_domain_san_prefixes(
+    trust_domain: str = "", aliases: Iterable[str] = (), ca_trust_domains: Iterable[str] = ()
+) -> tuple[str, ...]:
+    """The URI SAN prefixes that a workload accepts from a peer; the order is kept, duplicates are dropped.
+
+    The mesh's trust domain comes first, then its aliases, then the trust domains of further CA certificates.
+    The prefix ends in a slash, so that `cluster.local` does not let `cluster.local.example` in. Namespace and
+    service account are not looked at here: that is the part of AuthorizationPolicy.
+    """
+    domains = dict.fromkeys(domain for domain in (trust_domain, *aliases, *ca_trust_domains) if domain)
+    return tuple(f"spiffe://{domain}/" for domain in domains)

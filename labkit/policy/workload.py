@@ -1,0 +1,87 @@
+"""A workload as the policies see it: a pod reduced to what selection, identity and mTLS depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PROXY_CONTAINER = "istio-proxy"
+
+# https://istio.io/latest/docs/reference/config/labels/ ; pilot/pkg/model/endpointshards, pkg/kube/inject
+TLS_MODE_LABEL = "security.istio.io/tlsMode"
+TLS_MODE_ISTIO = "istio"
+
+
+@dataclass(frozen=True)
+class ContainerPort:
+    """A port that a container declares. Undeclared ports can be served too: the declaration only informs."""
+
+    number: int
+    name: str = ""
+    protocol: str = "TCP"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One pod, or all pods of a template: namespace, name, labels, identity, ports, and whether it has a sidecar."""
+
+    namespace: str
+    name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    service_account: str = "default"
+    ports: tuple[ContainerPort, ...] = ()
+    injected: bool = False
+    address: str = ""
+
+    @property
+    def tls_mode(self) -> str:
+        """What clients are told of this endpoint: `istio` means that its sidecar can answer mTLS.
+
+        It is read from the label that injection sets, not from the containers; that is how a stale label fools
+        clients in life, too.
+        """
+        return self.labels.get(TLS_MODE_LABEL, "disabled")
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.name else self.namespace
+
+
+def labels_match(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Whether every label of `selector` is present and equal in `labels`; an empty selector matches all."""
+    return all(labels.get(key) == value for key, value in selector.items())
+
+
+def workload_from_pod(pod: Mapping[str, Any]) -> Workload:
+    """The workload of a Pod object, or of a pod template with `metadata` and `spec`."""
+    metadata = pod.get("metadata") or {}
+    spec = pod.get("spec") or {}
+    return Workload(
+        namespace=metadata.get("namespace") or "default",
+        name=metadata.get("name") or metadata.get("generateName", ""),
+        labels=dict(metadata.get("labels") or {}),
+        service_account=spec.get("serviceAccountName") or "default",
+        ports=_ports(spec),
+        injected=has_sidecar(pod),
+        address=(pod.get("status") or {}).get("podIP") or "",
+    )
+
+
+def has_sidecar(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod has an `istio-proxy` container.
+
+    A native sidecar is an init container with restartPolicy Always, so both lists are looked through.
+    """
+    spec = pod.get("spec") or {}
+    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    return any(container.get("name") == PROXY_CONTAINER for container in containers)
+
+
+def _ports(spec: Mapping[str, Any]) -> tuple[ContainerPort, ...]:
+    """The ports of the application's containers; those of the proxy are not the workload's."""
+    return tuple(
+        ContainerPort(int(port["containerPort"]), port.get("name") or "", port.get("protocol") or "TCP")
+        for container in spec.get("containers") or ()
+        if container.get("name") != PROXY_CONTAINER
+        for port in container.get("ports") or ()
+    )
