@@ -34,7 +34,9 @@ def ask_backend(question: bytes, url: str) -> tuple[int, bytes]:
     except TimeoutError:
         raise HttpError(504, "The backend did not answer in time.") from None
     except (OSError, http.client.HTTPException) as error:
-        raise HttpError(502, "The backend cannot be reached.", detail=str(error)) from None
+        raise HttpError(
+            502, "The backend cannot be reached.", detail=getattr(error, "strerror", "") or str(error)
+        ) from None
     finally:
         connection.close()
 
