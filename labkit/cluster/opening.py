@@ -1,13 +1,15 @@
-"""Opening a cluster by name. This file holds labkit's one import of the embedded cluster."""
+"""Opening a cluster by name. This file holds labkit's only imports of the embedded cluster, all of them lazy."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from labkit.cluster.cluster import Cluster
 from labkit.errors import InputError
+from labkit.findings import Finding
 
 EMBEDDED = "embedded"
 
@@ -36,16 +38,9 @@ def open_cluster(
 
 
 def _open_embedded(name: str, narrate: Narrator) -> Cluster:
-    try:
-        from labkit.embedded import lifecycle
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "This copy of labkit has no embedded cluster.",
-            next_step="Give the name of a kubeconfig context: labkit.open('<context>').",
-        ) from error
     # The cluster ends with the Jupyter server when there is one: JupyterLab tells its kernels who it is.
     parent = os.environ.get("JPY_PARENT_PID", "")
-    kubeconfig = lifecycle.up(name=name, until_pid=_server_of(int(parent)) if parent.isdigit() else None)
+    kubeconfig = embedded_lifecycle().up(name=name, until_pid=_server_of(int(parent)) if parent.isdigit() else None)
     cluster = Cluster(name, kubeconfig=kubeconfig, is_embedded=True)
     narrate(f"The embedded cluster {name!r} answers at {cluster.server} ({cluster.version()}).")
     narrate(f"For kubectl: export KUBECONFIG={kubeconfig}")
@@ -93,3 +88,29 @@ def _contexts(kubeconfig: Path | None) -> tuple[list[str], str | None]:
             next_step="Point KUBECONFIG to a file, or use labkit.open('embedded').",
         ) from error
     return [str(item["name"]) for item in contexts], current["name"] if current else None
+
+
+def embedded_lifecycle() -> ModuleType:
+    """The module that brings embedded clusters up and down: `up`, `down`, `status`, `list_clusters`."""
+    try:
+        from labkit.embedded import lifecycle
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "This copy of labkit has no embedded cluster.",
+            next_step="Give the name of a kubeconfig context: labkit.open('<context>').",
+        ) from error
+    return lifecycle
+
+
+def embedded_kubeconfig(name: str = EMBEDDED) -> Path:
+    """Where the kubeconfig of the embedded cluster `name` is, or will be once it was started."""
+    from labkit.embedded.paths import ClusterPaths
+
+    return ClusterPaths(name).kubeconfig
+
+
+def examine_embedded() -> list[Finding]:
+    """What this machine has and lacks for an embedded cluster."""
+    from labkit.embedded import machine
+
+    return machine.examine()
