@@ -117,7 +117,7 @@ class Cluster:
         """One object, or None when there is none."""
         return self.transport.fetch(self.kind(kind).path(namespace, name))
 
-    def list(
+    def objects(
         self,
         kind: str | Kind,
         namespace: str | None = None,
@@ -334,9 +334,9 @@ class Cluster:
         seen = "nothing yet"
         while time.monotonic() < until:
             items, version = self._list(kind, namespace, labels)
-            objects = {_key(item): item for item in items}
-            if not (seen := missing(list(objects.values()))):
-                return list(objects.values())
+            known = {_key(item): item for item in items}
+            if not (seen := missing(list(known.values()))):
+                return list(known.values())
             watch = {
                 "watch": "1",
                 "resourceVersion": version,
@@ -346,14 +346,14 @@ class Cluster:
             for event in self.transport.lines(kind.path(namespace), watch, until=until):
                 if event["type"] == "ERROR":  # 410: the version is too old; list again
                     break
-                _take(objects, event)
-                if not (seen := missing(list(objects.values()))):
-                    return list(objects.values())
+                _take(known, event)
+                if not (seen := missing(list(known.values()))):
+                    return list(known.values())
         raise WaitTimeoutError(
             f"Waited {limit:g} s for {what}, in vain.",
             meaning=f"Last seen: {seen}.",
             next_step="Look at lab.pods() and lab.events(), or give it more time with limit=...",
-            what=what,
+            awaited=what,
             seen=seen,
         )
 

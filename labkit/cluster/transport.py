@@ -83,7 +83,8 @@ class Transport:
             return None
         if response.status >= 400:
             raise problems.from_status(response.status, _as_json(data), action=f"Reading {path}")
-        return _as_json(data)
+        answer: Obj | None = _as_json(data)
+        return answer
 
     def text(self, path: str, *, action: str, params: dict[str, str] | None = None) -> str:
         """A GET whose answer is text: logs, and what a pod answers through the proxy subresource."""
