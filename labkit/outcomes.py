@@ -6,9 +6,12 @@ They are plain frozen data: this module uses the standard library alone, knows n
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from html import escape
+from typing import Any
 
 
 class Outcome(StrEnum):
@@ -58,13 +61,14 @@ class DecidingPolicy:
         return f"{self.kind} {self.namespace}/{self.name} ({self.scope})"
 
 
-# Colours that keep a contrast of at least 3:1 on white and on JupyterLab's dark background; text itself inherits
-# the page's colour, so it is readable in both.
+# From the palette of Okabe and Ito, which stays distinct for the common kinds of colour blindness; each keeps a
+# contrast of at least 3:1 on white and on JupyterLab's dark background. Text inherits the page's colour, and so does
+# the mark of a refusal: it is told by its word, its cross and its dots.
 _COLOURS = {
-    Outcome.MTLS: "#2e8b57",
-    Outcome.PLAINTEXT: "#c77c02",
-    Outcome.REFUSED: "#d64545",
-    Outcome.TLS: "#3b82c4",
+    Outcome.MTLS: "#0072b2",
+    Outcome.PLAINTEXT: "#d55e00",
+    Outcome.REFUSED: "currentColor",
+    Outcome.TLS: "#009e73",
     Outcome.UNKNOWN: "#808080",
 }
 
@@ -74,9 +78,11 @@ def outcome_colour(outcome: Outcome) -> str:
     return _COLOURS[outcome]
 
 
-def _card(outcome: Outcome, title: str, lines: list[str]) -> str:
+def _card(outcome: Outcome, title: str, lines: list[str], command: str = "") -> str:
     colour = outcome_colour(outcome)
     body = "".join(f'<div style="opacity:.85">{escape(line)}</div>' for line in lines if line)
+    if command:
+        body += f'<code style="font-size:85%;opacity:.75;background:none;color:inherit">$ {escape(command)}</code>'
     return (
         f'<div style="border-left:4px solid {colour};padding:2px 10px;margin:4px 0;color:inherit;'
         f'font-family:inherit;line-height:1.45"><div><b style="color:{colour}">{escape(outcome)}</b> '
@@ -194,7 +200,8 @@ class TLSFacts:
 class Observation:
     """What was seen when a probe was tried: the answer, curl's exit code and words, and TLS facts if known.
 
-    A refused connection is an observation like any other, never an exception. `duration` is in seconds.
+    A refused connection is an observation like any other, never an exception. `duration` is in seconds; `command`
+    is the kubectl line that asks the same; names of `headers` are in lower case.
     """
 
     outcome: Outcome = Outcome.UNKNOWN
@@ -205,6 +212,15 @@ class Observation:
     duration: float | None = None
     tls: TLSFacts | None = None
     probe: Probe | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+
+    def json(self) -> Any:
+        """The body as JSON, or None when it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
 
     @property
     def answered(self) -> bool:
@@ -233,4 +249,4 @@ class Observation:
         title = f"{self.probe}" if self.probe else "seen"
         took = f" in {self.duration * 1000:.0f} ms" if self.duration is not None else ""
         body = self.body if len(self.body) <= 300 else self.body[:300] + "…"
-        return _card(self.outcome, title, [self.seen + took, str(self.tls or ""), body])
+        return _card(self.outcome, title, [self.seen + took, str(self.tls or ""), body], self.command)

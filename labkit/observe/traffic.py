@@ -1,0 +1,159 @@
+"""Probes: a client's own `curl`, run where the client runs. What comes back is an Observation, refused or not."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from labkit.cluster import Cluster, ExecResult
+from labkit.errors import InputError, MachineError
+from labkit.observe.objects import WorkloadRef, app_container, find_workload, is_injected, name_of
+from labkit.outcomes import Observation, Outcome, Probe, RequestKind
+
+CURL = ("curl", "-sS", "-i", "--max-time", "10")
+"""As in the source lab: silent but with errors (-sS), with status line and headers (-i); a hung server is an answer."""
+
+REFUSED_EXITS = {7: "connection refused", 35: "TLS handshake failed", 52: "empty reply", 56: "connection reset"}
+"""curl's exit codes for a connection that was not served; https://curl.se/docs/manpage.html#EXIT"""
+
+
+def curl_command(
+    url: str,
+    *,
+    data: Any = None,
+    headers: Mapping[str, str] | None = None,
+    method: str | None = None,
+) -> list[str]:
+    """The curl line for a request. `data` that is not text is sent as JSON."""
+    parts = urlsplit(url if isinstance(url, str) else "")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(
+            f"{url!r} is not a URL that curl can call.",
+            next_step="Write it whole, such as 'http://chatbackend-service.azureopenai:5000/chat'.",
+        )
+    sent = dict(headers or {})
+    command = list(CURL)
+    if method and not (method.upper() == "POST" and data is not None):
+        command += ["-X", method.upper()]
+    if data is not None:
+        if not isinstance(data, str):
+            data = json.dumps(data)
+        if data.lstrip().startswith(("{", "[")) and not any(key.lower() == "content-type" for key in sent):
+            sent["Content-Type"] = "application/json"
+    for key, value in sent.items():
+        command += ["-H", f"{key}: {value}"]
+    if data is not None:
+        command += ["-d", data]
+    return [*command, url]
+
+
+def probe(
+    cluster: Cluster,
+    client: str,
+    url: str,
+    *,
+    data: Any = None,
+    headers: Mapping[str, str] | None = None,
+    method: str | None = None,
+    limit: float = 20.0,
+) -> Observation:
+    """Run curl in the client's pod and return what it saw. A refused connection is an observation.
+
+    Raises InputError when the client does not exist or is not ready, MachineError when its container has no curl.
+    """
+    command = curl_command(url, data=data, headers=headers, method=method)
+    reference = find_workload(cluster, client)
+    pod = reference.ready_pod()
+    container = app_container(pod)
+    result = cluster.execute(name_of(pod), reference.namespace, command, container=container, limit=limit)
+    if result.exit_code in (126, 127):
+        raise MachineError(
+            f"There is no curl in container {container!r} of {reference}.",
+            meaning="A probe runs the client's own curl, so that it meets what the client would meet.",
+            next_step="Probe from a client that has one, such as 'curl-outside'.",
+            workload=str(reference),
+        )
+    sent = Probe(str(reference), _server_of(url, reference.namespace), _port_of(url), RequestKind.HTTP,
+                 _method_of(command), urlsplit(url).path or "/", data if isinstance(data, str) else "")  # fmt: skip
+    return observation_of(result, sent, injected=is_injected(pod), command=_kubectl_line(reference, container, command))
+
+
+def observation_of(result: ExecResult, sent: Probe, *, injected: bool, command: str = "") -> Observation:
+    """What curl's output says, as an Observation. Pure.
+
+    Whether an answered request was encrypted cannot be told from the answer when the client has a sidecar: then the
+    outcome stays unknown, and the proxies' own metrics and certificates have to be asked.
+    """
+    status, headers, body = parse_answer(result.stdout)
+    refused = result.exit_code in REFUSED_EXITS
+    if refused:
+        outcome = Outcome.REFUSED
+    elif status == 503 and injected and "upstream connect error" in body:
+        outcome = Outcome.REFUSED
+    elif status and not injected:
+        outcome = Outcome.PLAINTEXT  # nothing between this client's curl and the wire could have encrypted it
+    else:
+        outcome = Outcome.UNKNOWN
+    return Observation(
+        outcome=outcome,
+        http_status=status,
+        exit_code=result.exit_code,
+        error=result.stderr.strip(),
+        body=body,
+        headers=headers,
+        command=command,
+        duration=result.seconds,
+        probe=sent,
+    )
+
+
+def parse_answer(text: str) -> tuple[int | None, dict[str, str], str]:
+    """(status, headers with lower-case names, body) of what `curl -i` printed; interim 1xx answers are skipped."""
+    rest = text.replace("\r\n", "\n")
+    while match := re.match(r"HTTP/[\d.]+ (\d{3})[^\n]*\n", rest):
+        status = int(match[1])
+        head, _, body = rest[match.end() :].partition("\n\n") if not rest[match.end() :].startswith("\n") else (
+            "", "", rest[match.end() + 1 :])  # fmt: skip
+        if 100 <= status < 200:
+            rest = body
+            continue
+        pairs = (line.partition(":") for line in head.splitlines() if ":" in line)
+        return status, {key.strip().lower(): value.strip() for key, _, value in pairs}, body
+    return None, {}, rest
+
+
+def service_of(url: str, namespace: str) -> tuple[str, str]:
+    """(namespace, name) of the Service that a URL names, as resolved from within `namespace`."""
+    parts = (urlsplit(url).hostname or "").split(".")
+    return (parts[1] if len(parts) > 1 else namespace), parts[0]
+
+
+def _server_of(url: str, namespace: str) -> str:
+    host = urlsplit(url).hostname or ""
+    if re.fullmatch(r"[\d.]+|[0-9a-f:]+", host):
+        return host
+    return "/".join(service_of(url, namespace))
+
+
+def port_of(url: str) -> int:
+    """The port of a URL, with the scheme's default."""
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+_port_of = port_of
+
+
+def _method_of(command: list[str]) -> str:
+    if "-X" in command:
+        return command[command.index("-X") + 1]
+    return "POST" if "-d" in command else "GET"
+
+
+def _kubectl_line(reference: WorkloadRef, container: str, command: list[str]) -> str:
+    where = f"-n {reference.namespace} {reference.kubectl_name} -c {container}"
+    return f"kubectl exec {where} -- {shlex.join(command)}"
