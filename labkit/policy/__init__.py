@@ -4,6 +4,7 @@ No socket, process, event loop, Kubernetes client, YAML or notebook: everything 
 The table of filter chains is in `labkit.policy.inbound`, the words Verdict and Probe in `labkit.outcomes`.
 """
 
+from labkit.policy.client_tls import ClientTLS, ServiceTLS, client_tls, endpoint_tls_mode, service_tls
 from labkit.policy.identity import SpiffeID, parse_spiffe_id, spiffe_id, trust_domain_san_prefixes
 from labkit.policy.inbound import find_chain, inbound_filter_chains
 from labkit.policy.injection import InjectionDecision, injection_decision, injection_webhooks
@@ -15,21 +16,28 @@ from labkit.policy.peer_authentication import (
     namespace_mode,
     parse_peer_authentication,
 )
+from labkit.policy.prediction import predict
 from labkit.policy.protocols import Protocol, protocol_of
 from labkit.policy.validation import Validation, validate_peer_authentication, validate_schema
 from labkit.policy.workload import ContainerPort, Workload, workload_from_pod
+from labkit.policy.world import World
 
 __all__ = [
+    "ClientTLS",
     "ContainerPort",
     "EffectiveMTLS",
     "InjectionDecision",
     "MutualTLSMode",
     "PeerAuthentication",
     "Protocol",
+    "ServiceTLS",
     "SpiffeID",
     "Validation",
     "Workload",
+    "World",
+    "client_tls",
     "compose_peer_authentication",
+    "endpoint_tls_mode",
     "find_chain",
     "inbound_filter_chains",
     "injection_decision",
@@ -37,7 +45,9 @@ __all__ = [
     "namespace_mode",
     "parse_peer_authentication",
     "parse_spiffe_id",
+    "predict",
     "protocol_of",
+    "service_tls",
     "spiffe_id",
     "trust_domain_san_prefixes",
     "validate_peer_authentication",

@@ -1,0 +1,167 @@
+"""What the client's sidecar sends: auto mTLS, decided once per Service and once more per endpoint.
+
+A DestinationRule that sets `tls` is asked before anything here, and overrides it; it is not read yet. Its place is
+the first rule of `service_tls` (for the whole Envoy cluster) and of `endpoint_tls_mode` (for one endpoint).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from labkit.policy.identity import TRUST_DOMAIN, spiffe_id
+from labkit.policy.modes import MutualTLSMode
+from labkit.policy.peer_authentication import (
+    ROOT_NAMESPACE,
+    PeerAuthentication,
+    compose_peer_authentication,
+    namespace_mode,
+)
+from labkit.policy.protocols import Handling, Protocol
+from labkit.policy.workload import TLS_MODE_ISTIO, TLS_MODE_LABEL, Workload
+
+Policies = Iterable[PeerAuthentication | Mapping[str, Any]]
+
+
+class ServiceTLS(StrEnum):
+    """How the Envoy cluster of a Service is set up."""
+
+    AUTO = "auto mTLS"  # two transport socket matches, chosen per endpoint
+    ISTIO_MUTUAL = "ISTIO_MUTUAL"  # one socket for all endpoints
+    NONE = "plaintext"  # no transport socket at all
+
+
+# The names of the transport socket matches, in Istio's order; Envoy's debug log shows them.
+SOCKET_MATCH_ISTIO = "tlsMode-istio"
+SOCKET_MATCH_DISABLED = "tlsMode-disabled"
+
+
+@dataclass(frozen=True)
+class ClientTLS:
+    """What a client sends to one endpoint, and why. `socket_match` is the match that Envoy's log will name."""
+
+    mtls: bool
+    reason: str
+    socket_match: str = ""
+
+    @property
+    def sends(self) -> str:
+        return "mTLS" if self.mtls else "plaintext"
+
+
+# pilot/pkg/networking/core/cluster_tls.go buildUpstreamTLSSettings, applyUpstreamTLSSettings
+# https://istio.io/latest/docs/ops/configuration/traffic-management/tls-configuration/#auto-mtls
+def service_tls(
+    policies: Policies,
+    service_namespace: str,
+    root_namespace: str = ROOT_NAMESPACE,
+    *,
+    enable_auto_mtls: bool = True,
+    mesh_external: bool = False,
+    original_destination: Sequence[Workload] | None = None,
+) -> tuple[ServiceTLS, str]:
+    """How clients address a Service as a whole, with the reason. The rules, without a DestinationRule:
+
+    1. No TLS if auto mTLS is switched off for the mesh, or the Service is outside it (ServiceEntry).
+    2. No TLS if the *namespace* mode of the Service is DISABLE. Workload-specific and port-level policies are not
+       looked at here: a STRICT workload in a DISABLE namespace is sent plaintext, and refuses it.
+    3. Else auto mTLS: each endpoint is sent mTLS or plaintext by what its metadata says (`endpoint_tls_mode`). No
+       policy at all counts as PERMISSIVE here.
+    4. A cluster that sends to the original destination (a headless Service) cannot choose per endpoint. Its
+       endpoints are handed in as `original_destination`: it uses mTLS for all or for none; for all only if every
+       one of them can answer it, so that nobody is cut off.
+    """
+    if not enable_auto_mtls:
+        return ServiceTLS.NONE, "auto mTLS is switched off for the mesh"
+    if mesh_external:
+        return ServiceTLS.NONE, "the service is outside the mesh"
+    if namespace_mode(policies, service_namespace, root_namespace) is MutualTLSMode.DISABLE:
+        return ServiceTLS.NONE, f"the mode of namespace {service_namespace} is DISABLE, so clients send no TLS there"
+    if original_destination is None:
+        return ServiceTLS.AUTO, "auto mTLS"
+    if original_destination and all(endpoint.tls_mode == TLS_MODE_ISTIO for endpoint in original_destination):
+        return ServiceTLS.ISTIO_MUTUAL, "every endpoint of the headless service has a sidecar"
+    return ServiceTLS.NONE, "not every endpoint of the headless service has a sidecar"
+
+
+# pilot/pkg/xds/endpoints/mtls_checker.go
+def endpoint_tls_mode(
+    endpoint: Workload, port: int, policies: Policies, root_namespace: str = ROOT_NAMESPACE
+) -> tuple[str, str]:
+    """The `tlsMode` that clients are told of one endpoint port, with the reason: "istio" or "disabled". The rules:
+
+    1. An endpoint whose label `security.istio.io/tlsMode` is not `istio` is disabled. Injection sets the label.
+    2. An endpoint whose effective mode for this container port is DISABLE is disabled; workload-specific and
+       port-level policies count here.
+    3. Else it is `istio`.
+    """
+    if endpoint.tls_mode != TLS_MODE_ISTIO:
+        return "disabled", f"{endpoint} has no label {TLS_MODE_LABEL}=istio, so it has no sidecar to answer mTLS"
+    effective = compose_peer_authentication(policies, endpoint, root_namespace)
+    if effective.mode_for_port(port) is MutualTLSMode.DISABLE:
+        return "disabled", f"port {port} of {endpoint} is DISABLE, by {effective.decided_by_for_port(port)}"
+    return TLS_MODE_ISTIO, f"{endpoint} has a sidecar, so auto mTLS chooses mTLS"
+
+
+def client_tls(
+    client: Workload,
+    endpoint: Workload,
+    port: int,
+    policies: Policies = (),
+    root_namespace: str = ROOT_NAMESPACE,
+    *,
+    enable_auto_mtls: bool = True,
+    original_destination: Sequence[Workload] | None = None,
+) -> ClientTLS:
+    """What `client` sends to `port` (the container's) of one endpoint of a Service: mTLS or not, and why.
+
+    A client without a sidecar sends whatever its application sends. Both decisions must be for mTLS: the one for
+    the Service and the one for the endpoint.
+    """
+    if not client.injected:
+        return ClientTLS(False, f"{client} has no sidecar, so nothing encrypts what it sends")
+    policies = list(policies)
+    service, why = service_tls(
+        policies,
+        endpoint.namespace,
+        root_namespace,
+        enable_auto_mtls=enable_auto_mtls,
+        original_destination=original_destination,
+    )
+    if service is not ServiceTLS.AUTO:
+        return ClientTLS(service is ServiceTLS.ISTIO_MUTUAL, why)
+    tls_mode, why = endpoint_tls_mode(endpoint, port, policies, root_namespace)
+    if tls_mode == TLS_MODE_ISTIO:
+        return ClientTLS(True, why, SOCKET_MATCH_ISTIO)
+    return ClientTLS(False, why, SOCKET_MATCH_DISABLED)
+
+
+def offered_alpn(protocol: Protocol, *, http: bool) -> tuple[str, ...]:
+    """The ALPN that a client's sidecar offers under mTLS, when the traffic is HTTP/1.1 or not.
+
+    Real Istio replaces the cluster's list per request (the filter `istio.alpn`), by the HTTP version used.
+    """
+    # pilot/pkg/networking/core/cluster_tls.go, pilot/pkg/xds/filters/filters.go
+    treated_as_http = protocol.handled_as is Handling.HTTP or (protocol.handled_as is Handling.AUTO and http)
+    if not treated_as_http:
+        return ("istio-peer-exchange", "istio")
+    if protocol in (Protocol.HTTP2, Protocol.GRPC):
+        return ("istio-h2", "istio", "h2")
+    return ("istio-http/1.1", "istio", "http/1.1")
+
+
+def auto_sni(service_port: int, host: str, subset: str = "") -> str:
+    """The SNI that a client's sidecar sends under mTLS; `host` is the Service's full name."""
+    # pilot/pkg/model/push_context.go BuildDNSSrvSubsetKey
+    return f"outbound_.{service_port}_.{subset}_.{host}"
+
+
+def expected_identities(endpoints: Iterable[Workload], trust_domain: str = TRUST_DOMAIN) -> tuple[str, ...]:
+    """The SPIFFE IDs that a client accepts from a Service: those of its endpoints' service accounts, sorted.
+
+    Each is matched exactly. None known means no check: any certificate of the mesh's CA passes.
+    """
+    accounts = {(endpoint.namespace, endpoint.service_account) for endpoint in endpoints}
+    return tuple(sorted(spiffe_id(trust_domain, namespace, account) for namespace, account in accounts))
