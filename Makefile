@@ -44,12 +44,12 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/nbstripout --verify $$(git ls-files 'notebooks/*.ipynb')
+	$(BIN)/nbstripout --keep-id --verify $$(git ls-files 'notebooks/*.ipynb')
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/nbstripout $$(git ls-files 'notebooks/*.ipynb')
+	$(BIN)/nbstripout --keep-id $$(git ls-files 'notebooks/*.ipynb')
 
 clean:
 	rm -rf .venv build
