@@ -17,6 +17,8 @@ The state of a lesson
 
 Change
     lab.apply(source, namespace=None)        path, directory, YAML text, dict or list of them; all or nothing
+    lab.attempt(source, namespace=None)      as apply, but a refusal is shown and never raised; a source that still
+                                             holds the blank `...` is not sent: .pending (for exercises)
     lab.delete(source, namespace=None)       the same sources, or "peerauthentication/name"
     lab.create_namespace(name, **labels)     also labels={"istio.io/rev": "default"}
     lab.label_namespace(name, {"istio.io/rev": "asm-1-24"})       a value of None removes the label
@@ -26,6 +28,7 @@ Change
     lab.uninstall_mesh()
 
 Look
+    lab.from_environment("AZURE_API_KEY")    a secret from the environment ("" when unset); never printed
     lab.show(path_or_yaml)                   the manifest in full view, highlighted
     lab.pods(namespace=None)                 table as kubectl's: NAME READY STATUS RESTARTS AGE; None = all namespaces
     lab.deployments(namespace=None)          NAME READY UP-TO-DATE AVAILABLE AGE
@@ -72,4 +75,12 @@ Checks of the lessons (evidence in brackets may be left out: the lab collects it
     04-plaintext-refused observation         curl-outside: exit code 56, Connection reset by peer
     04-mesh-client-accepted observation      chatfrontend: still 200
     04-prediction verdict observation        what was predicted is what was seen
+
+Checks of the exercises (`...` or a pending attempt as evidence gives "not yet", which is not a failure)
+    00-count-containers answer               1
+    01-first-policy attempt                  the namespace default is STRICT
+    02-inside-client attempt                 azureopenai/curl-inside is 2/2
+    03-opt-out attempt                       azureopenai/curl-plain is 1/1, and its request is answered in plaintext
+    04-one-port attempt                      curl-outside: 200 from chatbackend:5000, and still refused by
+                                             chatfrontend-service:80
 """
