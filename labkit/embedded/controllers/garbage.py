@@ -1,0 +1,247 @@
+"""Garbage collection: an object whose owners are all gone goes, too.
+
+1. Background deletion (the default): the owner is gone at once, what it owned follows.
+2. Foreground: the owner keeps the finalizer `foregroundDeletion` until what it owned (and blocks it) is gone.
+3. Orphan: the owner keeps the finalizer `orphan` until nothing refers to it any more.
+4. An owner reference names a kind, a name and a uid. An object of that name with another uid is not the owner.
+5. An object with one owner left stays; the references to the others are dropped.
+https://kubernetes.io/docs/concepts/architecture/garbage-collection/
+
+It follows every kind that the API server can delete, because any of them may own or be owned. What was known when
+this process was not running is looked at once at its start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+
+from labkit.embedded.apiclient import CRDS, ApiError, Object, Resource, key_of, namespace_of
+from labkit.embedded.controllers.caches import Caches
+from labkit.embedded.controllers.discovery import Kind, discover
+from labkit.embedded.controllers.queue import ReconcileQueue
+
+log = logging.getLogger(__name__)
+
+FOREGROUND = "foregroundDeletion"
+ORPHAN = "orphan"
+# Events live an hour and own nothing; leases are written again and again.
+IGNORED = {"events", "leases"}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where an object is found: what the queue's keys stand for."""
+
+    resource: Resource
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.resource.api_version} {self.resource.plural} {self.key}"
+
+
+def finalizers_of(obj: Object) -> list[str]:
+    """metadata.finalizers."""
+    return obj["metadata"].get("finalizers") or []
+
+
+def split_owners(obj: Object, gone: set[str]) -> tuple[list[Object], list[Object]]:
+    """The owner references that are left, and those whose uid is in `gone`."""
+    owners = obj["metadata"].get("ownerReferences") or []
+    return [o for o in owners if o["uid"] not in gone], [o for o in owners if o["uid"] in gone]
+
+
+class GarbageCollector:
+    """Deletes what has lost its owners."""
+
+    def __init__(self, caches: Caches) -> None:
+        self._api = caches.api
+        self._caches = caches
+        self._kinds: dict[tuple[str, str], Resource] = {}  # (apiVersion's group, kind)
+        self._followed: set[Resource] = set()
+        self._objects: dict[str, Object] = {}  # uid -> object
+        self._places: dict[str, Reference] = {}  # uid -> where
+        self._dependents: dict[str, set[str]] = {}  # owner's uid -> uids
+        self._task: asyncio.Task[None] | None = None
+        self._renew = asyncio.Event()
+        self.queue = ReconcileQueue("garbage", self._reconcile)
+        caches.informer(CRDS).on_change(lambda *_: self._renew.set())
+        for resource in caches.known():  # the other controllers follow these already
+            self._follow(resource)
+
+    def start(self) -> None:
+        """Follow the remaining kinds, one after the other, and new ones as they come."""
+        self.queue.start()
+        self._renew.set()
+        self._task = asyncio.create_task(self._discover_forever(), name="garbage discovery")
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self.queue.close()
+
+    async def _discover_forever(self) -> None:
+        while True:
+            await self._renew.wait()
+            self._renew.clear()
+            try:
+                await self._discover()
+            except Exception as error:  # the API server may be restarting
+                log.debug("garbage collection: discovery failed: %r", error)
+                self._renew.set()
+            await asyncio.sleep(0.5)  # a dozen CustomResourceDefinitions often come together
+
+    async def _discover(self) -> None:
+        kinds = await discover(self._api)
+        self._kinds = {(_group(k.resource.api_version), k.kind): k.resource for k in kinds}
+        for kind in kinds:
+            if _collectable(kind) and kind.resource not in self._followed:
+                self._follow(kind.resource)
+                await self._caches.informer(kind.resource).synced.wait()  # one by one: no burst at the start
+        for uid in list(self._objects):  # owners of kinds that were unknown until now
+            if self._owners(uid):
+                self.queue.add(uid)
+
+    def _follow(self, resource: Resource) -> None:
+        self._followed.add(resource)
+        informer = self._caches.informer(resource)
+
+        def changed(kind: str, obj: Object) -> None:
+            self._changed(kind, obj, Reference(resource, key_of(obj)))
+
+        informer.on_change(changed)
+        for obj in informer.objects.values():
+            changed("ADDED", obj)
+
+    def _changed(self, kind: str, obj: Object, place: Reference) -> None:
+        uid = obj["metadata"]["uid"]
+        self._forget_owners(uid)
+        if kind == "DELETED":
+            self._objects.pop(uid, None)
+            self._places.pop(uid, None)
+            for dependent in self._dependents.get(uid, ()):
+                self.queue.add(dependent)
+            return
+        self._objects[uid], self._places[uid] = obj, place
+        owners = self._owners(uid)
+        for owner in owners:
+            self._dependents.setdefault(owner["uid"], set()).add(uid)
+        leaving = "deletionTimestamp" in obj["metadata"] and {FOREGROUND, ORPHAN} & set(finalizers_of(obj))
+        # An owner that we do not know may be gone, or its event is on its way. Asking the API tells.
+        if leaving or any(owner["uid"] not in self._objects for owner in owners):
+            self.queue.add(uid)
+
+    def _owners(self, uid: str) -> list[Object]:
+        return self._objects[uid]["metadata"].get("ownerReferences") or []
+
+    def _forget_owners(self, uid: str) -> None:
+        if uid not in self._objects:
+            return
+        for owner in self._owners(uid):
+            siblings = self._dependents.get(owner["uid"], set())
+            siblings.discard(uid)
+            if not siblings:
+                self._dependents.pop(owner["uid"], None)
+            leaving = self._objects.get(owner["uid"])
+            if leaving and FOREGROUND in finalizers_of(leaving):
+                self.queue.add(owner["uid"])  # perhaps this was the last one that it waited for
+
+    async def _reconcile(self, uid: str) -> None:
+        obj = self._objects.get(uid)
+        if obj is None:
+            return
+        if "deletionTimestamp" in obj["metadata"]:
+            if ORPHAN in finalizers_of(obj):
+                await self._orphan(uid)
+            elif FOREGROUND in finalizers_of(obj):
+                await self._foreground(uid)
+            return
+        owners = self._owners(uid)
+        absent = await asyncio.gather(*(self._is_gone(owner, namespace_of(obj)) for owner in owners))
+        gone = {owner["uid"] for owner, is_gone in zip(owners, absent, strict=True) if is_gone}
+        left, lost = split_owners(obj, gone)
+        if lost and not left:
+            await self._delete(uid)
+        elif lost:  # rule 5
+            await self._patch(uid, {"ownerReferences": left})
+
+    async def _is_gone(self, owner: Object, namespace: str | None) -> bool:
+        known = self._objects.get(owner["uid"])
+        if known:
+            return False
+        resource = self._kinds.get((_group(owner["apiVersion"]), owner["kind"])) or self._followed_kind(owner)
+        if resource is None:
+            return False  # a kind that nobody serves: we cannot know
+        if resource.namespaced and namespace is None:
+            return False  # Kubernetes, too, leaves a cluster-wide object with such a reference alone
+        try:
+            found = await self._api.get(resource, owner["name"], namespace if resource.namespaced else None)
+        except ApiError as error:
+            if error.status == 404:
+                return True
+            raise
+        return bool(found["metadata"]["uid"] != owner["uid"])  # rule 4
+
+    def _followed_kind(self, owner: Object) -> Resource | None:
+        # Before the first discovery the kinds that the other controllers follow are known by their plural.
+        plural = owner["kind"].lower() + "s"
+        return next((r for r in self._followed if (r.api_version, r.plural) == (owner["apiVersion"], plural)), None)
+
+    async def _orphan(self, uid: str) -> None:
+        for dependent in list(self._dependents.get(uid, ())):
+            left, _ = split_owners(self._objects[dependent], {uid})
+            await self._patch(dependent, {"ownerReferences": left})
+        await self._drop_finalizer(uid, ORPHAN)
+
+    async def _foreground(self, uid: str) -> None:
+        waiting = False
+        for dependent in list(self._dependents.get(uid, ())):
+            obj = self._objects.get(dependent)
+            if obj is None:
+                continue
+            waiting |= any(o["uid"] == uid and o.get("blockOwnerDeletion") for o in self._owners(dependent))
+            if "deletionTimestamp" not in obj["metadata"]:
+                await self._delete(dependent, "Foreground")
+        if not waiting:
+            await self._drop_finalizer(uid, FOREGROUND)
+
+    async def _drop_finalizer(self, uid: str, finalizer: str) -> None:
+        await self._patch(uid, {"finalizers": [f for f in finalizers_of(self._objects[uid]) if f != finalizer]})
+
+    async def _patch(self, uid: str, meta: Object) -> None:
+        obj, place = self._objects.get(uid), self._places.get(uid)
+        if obj is None or place is None:
+            return
+        body = {"metadata": {**meta, "resourceVersion": obj["metadata"]["resourceVersion"], "uid": uid}}
+        try:
+            await self._api.patch(place.resource, obj["metadata"]["name"], body, namespace=namespace_of(obj))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    async def _delete(self, uid: str, policy: str = "Background") -> None:
+        obj, place = self._objects[uid], self._places[uid]
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": policy,
+            "preconditions": {"uid": uid},
+        }
+        try:
+            await self._api.delete(place.resource, obj["metadata"]["name"], namespace_of(obj), options)
+        except ApiError as error:
+            if error.status != 409:  # another object has its name by now
+                raise
+
+
+def _collectable(kind: Kind) -> bool:
+    return {"list", "watch", "delete"} <= kind.verbs and kind.resource.plural not in IGNORED
+
+
+def _group(api_version: str) -> str:
+    return api_version.rpartition("/")[0]
