@@ -77,8 +77,15 @@ def probe(
             next_step="Probe from a client that has one, such as 'curl-outside'.",
             workload=str(reference),
         )
-    sent = Probe(str(reference), _server_of(url, reference.namespace), _port_of(url), RequestKind.HTTP,
-                 _method_of(command), urlsplit(url).path or "/", data if isinstance(data, str) else "")  # fmt: skip
+    sent = Probe(
+        str(reference),
+        _server_of(url, reference.namespace),
+        port_of(url),
+        RequestKind.HTTP,
+        _method_of(command),
+        urlsplit(url).path or "/",
+        command[command.index("-d") + 1] if "-d" in command else "",
+    )
     return observation_of(result, sent, injected=is_injected(pod), command=_kubectl_line(reference, container, command))
 
 
@@ -89,10 +96,8 @@ def observation_of(result: ExecResult, sent: Probe, *, injected: bool, command: 
     outcome stays unknown, and the proxies' own metrics and certificates have to be asked.
     """
     status, headers, body = parse_answer(result.stdout)
-    refused = result.exit_code in REFUSED_EXITS
-    if refused:
-        outcome = Outcome.REFUSED
-    elif status == 503 and injected and "upstream connect error" in body:
+    by_proxy = status == 503 and injected and "upstream connect error" in body
+    if result.exit_code in REFUSED_EXITS or by_proxy:
         outcome = Outcome.REFUSED
     elif status and not injected:
         outcome = Outcome.PLAINTEXT  # nothing between this client's curl and the wire could have encrypted it
@@ -113,17 +118,16 @@ def observation_of(result: ExecResult, sent: Probe, *, injected: bool, command: 
 
 def parse_answer(text: str) -> tuple[int | None, dict[str, str], str]:
     """(status, headers with lower-case names, body) of what `curl -i` printed; interim 1xx answers are skipped."""
-    rest = text.replace("\r\n", "\n")
-    while match := re.match(r"HTTP/[\d.]+ (\d{3})[^\n]*\n", rest):
-        status = int(match[1])
-        head, _, body = rest[match.end() :].partition("\n\n") if not rest[match.end() :].startswith("\n") else (
-            "", "", rest[match.end() + 1 :])  # fmt: skip
-        if 100 <= status < 200:
-            rest = body
-            continue
-        pairs = (line.partition(":") for line in head.splitlines() if ":" in line)
-        return status, {key.strip().lower(): value.strip() for key, _, value in pairs}, body
-    return None, {}, rest
+    head, _, body = text.replace("\r\n", "\n").partition("\n\n")
+    first, *lines = head.split("\n")
+    match = re.match(r"HTTP/[\d.]+ (\d{3})", first)
+    if not match:
+        return None, {}, text
+    status = int(match[1])
+    if 100 <= status < 200:
+        return parse_answer(body)
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    return status, {key.strip().lower(): value.strip() for key, _, value in pairs}, body
 
 
 def service_of(url: str, namespace: str) -> tuple[str, str]:
@@ -143,9 +147,6 @@ def port_of(url: str) -> int:
     """The port of a URL, with the scheme's default."""
     parts = urlsplit(url)
     return parts.port or (443 if parts.scheme == "https" else 80)
-
-
-_port_of = port_of
 
 
 def _method_of(command: list[str]) -> str:

@@ -47,7 +47,7 @@ def missing_pods(pods: list[Obj]) -> str:
 
 
 def _done(pod: Obj) -> bool:
-    return pod.get("status", {}).get("phase") == "Succeeded"
+    return bool(pod.get("status", {}).get("phase") == "Succeeded")
 
 
 def wait_until_ready(cluster: Cluster, what: str, *, limit: float = WAIT_SECONDS) -> list[Obj]:
