@@ -1,0 +1,162 @@
+"""Every lesson is executed on the embedded cluster: unsolved it ends in "not yet", solved in success.
+
+The cluster is shared by all runs, and each run must leave it as it found it; a test compares before and after.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from labkit import runner
+from labkit.cluster.opening import embedded_lifecycle, open_cluster
+from tests.notebooks.lessons import LESSONS, SOLUTIONS, code_cells, lesson, notebook_id, read, solved_copy
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+CLUSTER = "lessons"
+
+every_lesson = pytest.mark.parametrize("path", LESSONS, ids=notebook_id)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The name of a cluster that starts empty and is gone afterwards."""
+    embedded_lifecycle().down(CLUSTER, purge=True)
+    embedded_lifecycle().up(CLUSTER)
+    yield f"embedded:{CLUSTER}"
+    embedded_lifecycle().down(CLUSTER, purge=True)
+
+
+Run = Callable[[Any, str], runner.LessonRun]
+
+
+@pytest.fixture
+def run(cluster: str, tmp_path: Path) -> Run:
+    """Execute a notebook and return what happened; it must find and leave the cluster in the same state."""
+
+    def execute(notebook: Any, name: str) -> runner.LessonRun:
+        source = tmp_path / name
+        nbformat.write(notebook, source)
+        before = world(cluster)
+        result = runner.run_lessons([source], tmp_path / "out", cluster=cluster, progress=False)[0]
+        assert world(cluster) == before, "the lesson left something behind, or took something away"
+        return result
+
+    return execute
+
+
+def world(cluster: str) -> set[str]:
+    """What a lesson may create, by kind and name."""
+    api = open_cluster(cluster, narrate=lambda _: None)
+    kinds = ("namespaces", "deployments", "services", "pods", "customresourcedefinitions")
+    kinds += ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+    return {f"{kind}/{o['metadata'].get('namespace', '')}/{_stem(o)}" for kind in kinds for o in api.objects(kind)}
+
+
+def _stem(obj: Any) -> str:
+    # A pod's random suffix may differ.
+    return re.sub(r"-[a-z0-9]{8,10}-[a-z0-9]{5}$", "", obj["metadata"]["name"])
+
+
+def pending(result: runner.LessonRun) -> set[str]:
+    return {check.name for check in result.checks if check.pending}
+
+
+def outputs_of(result: runner.LessonRun) -> str:
+    """All text that the executed notebook shows."""
+    notebook = nbformat.read(result.executed, as_version=4)
+    texts = []
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            texts.append(output.get("text") or output.get("data", {}).get("text/plain", ""))
+    return "\n".join(texts)
+
+
+@every_lesson
+def test_an_unsolved_lesson_runs_to_its_end_and_says_not_yet(path: Path, run: Run):
+    result = run(read(path), path.name)
+    assert result.failure == ""
+    assert result.failed_checks == []
+    assert pending(result) == {c.metadata.labkit.exercise for c in code_cells(read(path), "exercise")}
+    assert "not yet" in outputs_of(result).lower()
+
+
+@every_lesson
+def test_a_solved_lesson_ends_in_success(path: Path, run: Run):
+    result = run(solved_copy(path), path.name)
+    assert result.failure == ""
+    assert result.failed_checks == []
+    assert pending(result) == set()
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=notebook_id)
+def test_the_solutions_run_by_themselves(path: Path, run: Run):
+    result = run(read(path), path.name)
+    assert result.ok, result.failure or result.failed_checks
+    assert pending(result) == set()
+
+
+@pytest.mark.parametrize(
+    ("number", "wrong"),
+    [
+        ("00", "containers = 2"),
+        ("01", "PERMISSIVE"),
+        ("02", "default"),
+        ("03", '"true"'),
+        ("04", "STRICT"),
+    ],
+)
+def test_a_wrong_answer_fails_its_check_without_a_traceback(number: str, wrong: str, run: Run):
+    notebook = read(lesson(number))
+    (cell,) = code_cells(notebook, "exercise")
+    cell.source = cell.source.replace("containers = ...", wrong).replace("...", wrong)
+    result = run(notebook, lesson(number).name)
+    assert result.failure == ""
+    assert [check.name for check in result.failed_checks] == [cell.metadata.labkit.exercise]
+
+
+class TestStrict:
+    def test_the_executed_lesson_shows_200_before_and_exit_code_56_after(self, run: Run):
+        result = run(read(lesson("04")), "04_enforce_strict.ipynb")
+        notebook = nbformat.read(result.executed, as_version=4)
+        shown = {cell.id: str(cell.get("outputs")) for cell in notebook.cells}
+        assert "200" in shown["04-before-probe"]
+        assert "curl: (56) Recv failure: Connection reset by peer" in shown["04-after-words"]
+        assert "exit code 56" in shown["04-after-words"]
+        assert "200" in shown["04-insider-probe"]
+
+    def test_with_permissive_in_its_place_the_checks_fail(self, run: Run):
+        notebook = read(lesson("04"))
+        cell = next(c for c in notebook.cells if c.id == "04-apply-strict")
+        assert cell.source.count("mode: STRICT") == 1
+        cell.source = cell.source.replace("mode: STRICT", "mode: PERMISSIVE")
+        result = run(notebook, "04_enforce_strict.ipynb")
+        assert not result.ok
+        failed = {check.name for check in result.failed_checks}
+        assert {"04-strict-declared", "04-plaintext-refused"} <= failed
+        assert "04-mesh-client-accepted" not in failed
+
+    def test_without_the_policy_the_checks_fail(self, run: Run):
+        notebook = read(lesson("04"))
+        cell = next(c for c in notebook.cells if c.id == "04-apply-strict")
+        cell.source = "None"
+        assert "04-plaintext-refused" in {c.name for c in run(notebook, "04_enforce_strict.ipynb").failed_checks}
+
+
+@pytest.mark.parametrize("number", ["01", "02", "03", "04"])
+def test_lessons_work_with_the_names_of_the_aks_add_on(number: str, run: Run):
+    notebook = read(lesson(number))
+    parameters = code_cells(notebook, "parameters")[0]
+    parameters.source = parameters.source.replace('"istio-system"', '"aks-istio-system"').replace(
+        'revision = "default"', 'revision = "asm-1-24"'
+    )
+    result = run(notebook, lesson(number).name)
+    assert result.ok, result.failure or result.failed_checks
+    if number == "02":
+        assert "asm-1-24" in outputs_of(result)
