@@ -205,7 +205,7 @@ def serve(handler: type[WebHandler], *, default_port: int) -> NoReturn:
         server = WebServer(address, handler)
     except OSError as error:
         sys.exit(f"{handler.application}: cannot listen on {address[0]}:{address[1]}: {error.strerror}")
-    print(f"{handler.application}: listening on {address[0]}:{server.server_port}", flush=True)
+    print(f"{handler.application}: listening on {address[0]}:{address[1] or server.server_port}", flush=True)
     # The interval matters only to shutdown(), which nobody calls; a short one would wake an idle process.
     server.serve_forever(poll_interval=3600)
     sys.exit(0)
