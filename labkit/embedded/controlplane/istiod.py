@@ -1,0 +1,170 @@
+"""istiod: ties the control plane's parts to the Kubernetes API, which is all it talks to.
+
+    API -> informers -> State -> Pusher -> files -> Envoy
+                                   ^
+                        Certificates, from the authority in a Secret
+
+It is ready when it has seen the cluster, told every sidecar, and the API server can verify its webhooks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any
+
+import yaml
+from aiohttp import web
+
+from labkit.embedded.apiclient import (
+    CONFIGMAPS,
+    ENDPOINTSLICES,
+    PEERAUTHENTICATIONS,
+    PODS,
+    SERVICES,
+    ApiClient,
+    Handler,
+    Informer,
+    Resource,
+)
+from labkit.embedded.controlplane import webhooks
+from labkit.embedded.controlplane.authority import Certificates, load_authority
+from labkit.embedded.controlplane.delivery import Delivery
+from labkit.embedded.controlplane.injection import InjectionSettings, injection_settings
+from labkit.embedded.controlplane.pushing import Pusher
+from labkit.embedded.controlplane.settings import MONITORING_PORT, READY_PORT, WEBHOOK_PORT, Settings
+from labkit.embedded.controlplane.state import State
+from labkit.embedded.controlplane.translation.model import MeshConfig, mesh_config
+from labkit.embedded.controlplane.upkeep import RootCertificates, WebhookCertificates
+from labkit.pki import ROOT_TTL, CertificateAuthority
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+
+class Istiod:
+    """One control plane. `run` ends when it is told to, or when a part of it breaks."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state = State(MeshConfig(root_namespace=settings.namespace))
+        self.counters = webhooks.Counters()
+        self.ready = False
+        self._injection = InjectionSettings(settings.revision)
+        self._pusher: Pusher | None = None
+
+    async def run(self) -> None:
+        """Serve until SIGTERM."""
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        async with ApiClient(self.settings.kubeconfig, user_agent="istiod") as api:
+            runners = [await self._listen(READY_PORT, webhooks.readiness_application(lambda: self.ready))]
+            try:
+                authority = await self._learn_mesh(api)
+                runners += await self._serve(authority)
+                await self._until(stopped, self._control(api, authority))
+            finally:
+                self.ready = False
+                await asyncio.gather(*(runner.cleanup() for runner in runners))
+        log.info("istiod ends; sidecars keep what they have")
+
+    async def _until(self, stopped: asyncio.Event, work: Awaitable[None]) -> None:
+        tasks = [asyncio.ensure_future(work), asyncio.create_task(stopped.wait())]
+        done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _learn_mesh(self, api: ApiClient) -> CertificateAuthority:
+        """The settings that must be known before the first certificate: the trust domain above all."""
+        for item in (await api.list(CONFIGMAPS, self.settings.namespace))["items"]:
+            self._on_configmap("ADDED", item)
+        mesh = self.state.mesh
+        return await load_authority(api, self.settings.namespace, mesh.trust_domain)
+
+    async def _serve(self, authority: CertificateAuthority) -> list[web.AppRunner]:
+        leaf = authority.issue(dns_names=self.settings.service_names, ttl=ROOT_TTL / 10, client=False)
+        admission = webhooks.Webhooks(lambda: self._injection, self.counters)
+        monitoring = webhooks.monitoring_application(self.settings.version, self._metrics)
+        return [
+            await self._listen(WEBHOOK_PORT, admission.application(), webhooks.server_context(leaf)),
+            await self._listen(MONITORING_PORT, monitoring),
+        ]
+
+    async def _listen(self, port: int, app: web.Application, tls: Any = None) -> web.AppRunner:
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, self.settings.address, port, ssl_context=tls, shutdown_timeout=1.0).start()
+        return runner
+
+    async def _control(self, api: ApiClient, authority: CertificateAuthority) -> None:
+        delivery = Delivery(self.settings.xds_root)
+        certificates = Certificates(authority, delivery, self.settings.certificate_ttl)
+        self._pusher = pusher = Pusher(self.state, delivery, certificates)
+        roots = RootCertificates(api, authority.root_pem.decode())
+        bundles = WebhookCertificates(api, authority.root_pem, self.settings.revision)
+        informers = [*self._sources(api), *roots.informers, *bundles.informers]
+        async with asyncio.TaskGroup() as tasks:
+            for informer in informers:
+                tasks.create_task(informer.run())
+            await asyncio.gather(*(informer.synced.wait() for informer in informers))
+            pusher.remove_leftovers()
+            await pusher.push(self.state.take_dirt())
+            tasks.create_task(pusher.run())
+            self.ready = True
+            pusher.poke()
+            log.info("ready: revision %s, %d sidecars", self.settings.revision, len(self.state.sidecars))
+
+    def _sources(self, api: ApiClient) -> list[Informer]:
+        """What the configuration of the sidecars is made from."""
+        state, namespace = self.state, self.settings.namespace
+        handlers: list[tuple[Resource, Handler]] = [
+            (PODS, state.on_pod),
+            (SERVICES, state.on_service),
+            (ENDPOINTSLICES, state.on_slice),
+            (PEERAUTHENTICATIONS, state.on_policy),
+        ]
+        informers = [Informer(api, resource, handler, self._poke) for resource, handler in handlers]
+        return [*informers, Informer(api, CONFIGMAPS, self._on_configmap, self._poke, namespace=namespace)]
+
+    def _poke(self, _event: str, _obj: Object) -> None:
+        if self.ready and self._pusher:
+            self._pusher.poke()
+
+    def _on_configmap(self, event: str, configmap: Object) -> None:
+        name = configmap["metadata"]["name"]
+        data = {} if event == "DELETED" else configmap.get("data") or {}
+        try:
+            if name == self.settings.mesh_config_name:
+                values = yaml.safe_load(data.get("mesh") or "") or {}
+                self.state.on_mesh(mesh_config(values, root_namespace=self.settings.namespace))
+                self._injection = replace(self._injection, trust_domain=self.state.mesh.trust_domain)
+            elif name == self.settings.injector_config_name:
+                self._injection = injection_settings(
+                    json.loads(data.get("values") or "{}"),
+                    revision=self.settings.revision,
+                    trust_domain=self.state.mesh.trust_domain,
+                )
+        except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:
+            log.warning("ConfigMap %s is not readable, its last good content stays in force: %s", name, error)
+
+    def _metrics(self) -> str:
+        pusher = self._pusher
+        lines = [f'pilot_info{{version="{self.settings.version}"}} 1']
+        values: dict[str, float] = dict(self.counters.values)
+        values["pilot_xds"] = len(self.state.sidecars)
+        if pusher:
+            values["pilot_xds_pushes"] = pusher.pushes
+            values["pilot_xds_files_written"] = pusher.files_written
+            values["pilot_last_push_seconds"] = pusher.last_push_seconds
+            values["citadel_server_success_cert_issuance_count"] = pusher.certificates.issued
+        lines += [f"{name} {value:g}" for name, value in values.items()]
+        return "\n".join(lines) + "\n"

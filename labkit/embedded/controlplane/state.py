@@ -1,0 +1,155 @@
+"""The cluster as the control plane knows it: fed by events, handed out as snapshots. Opens nothing.
+
+An event is only dirt if it changes something that a proxy depends on. Most pod events are heartbeats of readiness
+and change nothing here; the endpoints that follow from them arrive as EndpointSlices.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from labkit.embedded.controlplane.translation import model
+from labkit.embedded.controlplane.translation.model import (
+    SERVICE_LABEL,
+    Endpoint,
+    Key,
+    MeshConfig,
+    Service,
+    Sidecar,
+    Snapshot,
+)
+from labkit.errors import InputError
+from labkit.policy.peer_authentication import PeerAuthentication, parse_peer_authentication
+from labkit.policy.workload import Workload, workload_from_pod
+
+log = logging.getLogger(__name__)
+
+Object = dict[str, Any]
+
+
+@dataclass
+class Dirt:
+    """What changed since the last push."""
+
+    sidecars: set[Key] = field(default_factory=set)
+    """Pods whose own proxy must be told anew."""
+    namespaces: set[str] = field(default_factory=set)
+    """Namespaces whose policies changed."""
+    shared: bool = False
+    """Services, endpoints, identities or the mesh's settings changed."""
+
+    def __bool__(self) -> bool:
+        return bool(self.sidecars or self.namespaces or self.shared)
+
+
+class State:
+    """All that is known. Handlers take `(event type, object)` as an Informer calls them."""
+
+    def __init__(self, mesh: MeshConfig) -> None:
+        self.mesh = mesh
+        self.sidecars: dict[Key, Sidecar] = {}
+        self.dirt = Dirt()
+        self._workloads: dict[Key, Workload] = {}
+        self._services: dict[Key, Service] = {}
+        self._slices: dict[Key, dict[str, Object]] = defaultdict(dict)
+        self._endpoints: dict[Key, dict[str, tuple[Endpoint, ...]]] = {}
+        self._policies: dict[Key, PeerAuthentication] = {}
+
+    def take_dirt(self) -> Dirt:
+        """What changed, which from now on counts as handled."""
+        dirt, self.dirt = self.dirt, Dirt()
+        return dirt
+
+    def snapshot(self) -> Snapshot:
+        """An unchanging copy of what is known now."""
+        return Snapshot(
+            mesh=self.mesh,
+            services=dict(self._services),
+            endpoints=dict(self._endpoints),
+            policies=tuple(self._policies.values()),
+        )
+
+    def on_mesh(self, mesh: MeshConfig) -> None:
+        if mesh != self.mesh:
+            self.mesh = mesh
+            self.dirt.shared = True
+
+    def on_pod(self, event: str, pod: Object) -> None:
+        key = _key(pod)
+        workload = None if event == "DELETED" else workload_from_pod(pod)
+        sidecar = None if event == "DELETED" else model.read_sidecar(pod)
+        if sidecar != self.sidecars.get(key):
+            self.dirt.sidecars.add(key)
+            _store(self.sidecars, key, sidecar)
+        if workload != self._workloads.get(key):
+            _store(self._workloads, key, workload)
+            self._refresh_endpoints_of(key)
+
+    def on_service(self, event: str, obj: Object) -> None:
+        key = _key(obj)
+        service = None if event == "DELETED" else model.read_service(obj)
+        if service != self._services.get(key):
+            _store(self._services, key, service)
+            self._refresh_endpoints(key)
+            self.dirt.shared = True
+
+    def on_slice(self, event: str, obj: Object) -> None:
+        service = (obj["metadata"].get("labels") or {}).get(SERVICE_LABEL)
+        if not service:
+            return
+        key = (obj["metadata"]["namespace"], service)
+        _store(self._slices[key], obj["metadata"]["name"], None if event == "DELETED" else obj)
+        self._refresh_endpoints(key)
+
+    def on_policy(self, event: str, obj: Object) -> None:
+        key = _key(obj)
+        try:
+            policy = None if event == "DELETED" else parse_peer_authentication(obj)
+        except InputError as error:
+            # The schema and the webhook refuse these; one that got past them must not stop the others.
+            log.warning("PeerAuthentication %s/%s is ignored: %s", *key, error.what)
+            policy = None
+        if policy != self._policies.get(key):
+            _store(self._policies, key, policy)
+            self.dirt.namespaces.add(key[0])
+
+    def affected(self, dirt: Dirt) -> set[Key]:
+        """The sidecars that depend directly on what changed: the pods themselves, and those under the policies."""
+        everywhere = self.mesh.root_namespace in dirt.namespaces
+        under_policy = {key for key in self.sidecars if everywhere or key[0] in dirt.namespaces}
+        return under_policy | (dirt.sidecars & self.sidecars.keys())
+
+    def _refresh_endpoints_of(self, pod: Key) -> None:
+        # A slice may name a pod before the pod itself is known here; then its identity comes late.
+        for key, slices in self._slices.items():
+            if key[0] == pod[0] and any(_names(obj, pod[1]) for obj in slices.values()):
+                self._refresh_endpoints(key)
+
+    def _refresh_endpoints(self, key: Key) -> None:
+        service = self._services.get(key)
+        slices = self._slices.get(key, {}).values()
+        endpoints = model.read_endpoints(service, slices, self._workloads) if service else None
+        if endpoints != self._endpoints.get(key):
+            _store(self._endpoints, key, endpoints)
+            self.dirt.shared = True
+
+
+def _names(endpoint_slice: Object, pod: str) -> bool:
+    return any(
+        (endpoint.get("targetRef") or {}).get("name") == pod for endpoint in endpoint_slice.get("endpoints") or ()
+    )
+
+
+def _key(obj: Object) -> Key:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def _store(table: dict[Any, Any], key: Any, value: Any) -> None:
+    """Put, or with None take out."""
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value

@@ -1,0 +1,252 @@
+"""What the translation knows of the cluster: mesh settings, services with their endpoints, pods with a sidecar.
+
+Read from Kubernetes objects as dictionaries; nothing here asks for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from labkit.policy.identity import TRUST_DOMAIN
+from labkit.policy.inbound import MAX_TLS_VERSION, MIN_TLS_VERSION
+from labkit.policy.modes import MutualTLSMode
+from labkit.policy.peer_authentication import (
+    ROOT_NAMESPACE,
+    EffectiveMTLS,
+    PeerAuthentication,
+    compose_peer_authentication,
+    namespace_mode,
+)
+from labkit.policy.protocols import Protocol, protocol_of
+from labkit.policy.workload import PROXY_CONTAINER, Workload, labels_match, workload_from_pod
+
+Object = Mapping[str, Any]
+Key = tuple[str, str]
+"""Namespace and name."""
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+PROBERS_ENV = "ISTIO_KUBE_APP_PROBERS"
+"""Where injection leaves the application's own probes, on the container istio-proxy."""
+
+CLUSTER_DOMAIN = "cluster.local"
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """The settings of the whole mesh, https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/."""
+
+    root_namespace: str = ROOT_NAMESPACE
+    trust_domain: str = TRUST_DOMAIN
+    trust_domain_aliases: tuple[str, ...] = ()
+    auto_mtls: bool = True
+    access_log_file: str = "/dev/stdout"
+    access_log_format: str = ""
+    minimum_tls: str = MIN_TLS_VERSION
+    cipher_suites: tuple[str, ...] = ()
+
+
+def mesh_config(values: Object, *, root_namespace: str) -> MeshConfig:
+    """The mesh settings from the content of the ConfigMap `istio`; what it does not name has Istio's default."""
+    mtls = values.get("meshMTLS") or {}
+    # minProtocolVersion is TLSV1_2, TLSV1_3 or TLS_AUTO, and AUTO means 1.2 (authn/utils/utils.go).
+    newest = mtls.get("minProtocolVersion") == "TLSV1_3"
+    return MeshConfig(
+        root_namespace=values.get("rootNamespace") or root_namespace,
+        trust_domain=values.get("trustDomain") or TRUST_DOMAIN,
+        trust_domain_aliases=tuple(values.get("trustDomainAliases") or ()),
+        auto_mtls=values.get("enableAutoMtls", True) is not False,
+        access_log_file=str(values.get("accessLogFile", "/dev/stdout") or ""),
+        access_log_format=str(values.get("accessLogFormat") or ""),
+        minimum_tls=MAX_TLS_VERSION if newest else MIN_TLS_VERSION,
+        cipher_suites=tuple(mtls.get("cipherSuites") or ()),
+    )
+
+
+@dataclass(frozen=True)
+class ServicePort:
+    """One port of a Service; `target` is a container port's number or name."""
+
+    number: int
+    name: str
+    protocol: Protocol
+    target: int | str
+
+
+@dataclass(frozen=True)
+class Service:
+    """A Service with a ClusterIP, or a headless one (`cluster_ip` empty)."""
+
+    namespace: str
+    name: str
+    cluster_ip: str
+    ports: tuple[ServicePort, ...]
+    selector: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.namespace, self.name
+
+    @property
+    def host(self) -> str:
+        return f"{self.name}.{self.namespace}.svc.{CLUSTER_DOMAIN}"
+
+    def selects(self, workload: Workload) -> bool:
+        """Whether the pod is meant to stand behind this Service, ready or not."""
+        return (
+            bool(self.selector)
+            and self.namespace == workload.namespace
+            and labels_match(self.selector, workload.labels)
+        )
+
+
+def read_service(obj: Object) -> Service:
+    """Read a Service; only its TCP ports, because a sidecar captures nothing else."""
+    metadata, spec = obj["metadata"], obj.get("spec") or {}
+    address = spec.get("clusterIP") or ""
+    ports = (
+        ServicePort(
+            number=int(port["port"]),
+            name=port.get("name") or "",
+            protocol=protocol_of(port),
+            target=port.get("targetPort") or int(port["port"]),
+        )
+        for port in spec.get("ports") or ()
+    )
+    return Service(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        cluster_ip="" if address == "None" else address,
+        ports=tuple(port for port in ports if port.protocol is not Protocol.UDP),
+        selector=dict(spec.get("selector") or {}),
+        created=str(metadata.get("creationTimestamp") or ""),
+    )
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One address behind one port of a Service; `port` as the container declares it."""
+
+    address: str
+    port: int
+    ready: bool
+    workload: Workload | None
+
+
+@dataclass(frozen=True)
+class HttpProbe:
+    """A probe of the application that the sidecar makes, because only it reaches the inside of the pod."""
+
+    path: str
+    """Where the kubelet asks: /app-health/<container>/{livez,readyz,startupz}."""
+    kind: str
+    """httpGet, tcpSocket or grpc."""
+    port: int
+    settings: Mapping[str, Any]
+    timeout_seconds: int = 1
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """A pod that has a proxy: the workload, where it lives, and how its application is probed."""
+
+    workload: Workload
+    probes: tuple[HttpProbe, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return self.workload.namespace, self.workload.name
+
+    @property
+    def address(self) -> str:
+        return self.workload.address
+
+
+def read_sidecar(pod: Object) -> Sidecar | None:
+    """The sidecar of a pod, or None: it has none, or no address yet, or it has ended."""
+    workload = workload_from_pod(pod)
+    phase = (pod.get("status") or {}).get("phase")
+    if not workload.injected or not workload.address or phase in ("Succeeded", "Failed"):
+        return None
+    return Sidecar(workload, tuple(_probes(pod)))
+
+
+def _probes(pod: Object) -> Iterable[HttpProbe]:
+    spec = pod.get("spec") or {}
+    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    proxy = next(container for container in containers if container.get("name") == PROXY_CONTAINER)
+    written = next((env.get("value") for env in proxy.get("env") or () if env.get("name") == PROBERS_ENV), None)
+    for path, probe in json.loads(written or "{}").items():
+        for kind in ("httpGet", "tcpSocket", "grpc"):
+            if kind in probe:
+                settings = probe[kind]
+                yield HttpProbe(path, kind, int(settings["port"]), settings, int(probe.get("timeoutSeconds") or 1))
+
+
+def read_endpoints(
+    service: Service, slices: Iterable[Object], workloads: Mapping[Key, Workload]
+) -> dict[str, tuple[Endpoint, ...]]:
+    """The endpoints of a Service by the name of its port, in the order of their addresses.
+
+    A slice names what stands behind an address in `targetRef`; only of a pod do we know the identity.
+    """
+    found: dict[str, dict[str, Endpoint]] = {port.name: {} for port in service.ports}
+    for endpoint_slice in slices:
+        for port in endpoint_slice.get("ports") or ():
+            name, number = port.get("name") or "", port.get("port")
+            if name not in found or not number:
+                continue
+            for entry in endpoint_slice.get("endpoints") or ():
+                reference = entry.get("targetRef") or {}
+                workload = workloads.get((reference.get("namespace") or service.namespace, reference.get("name") or ""))
+                ready = (entry.get("conditions") or {}).get("ready") is not False
+                for address in entry.get("addresses") or ():
+                    found[name][address] = Endpoint(address, int(number), ready, workload)
+    return {name: tuple(by_address[a] for a in sorted(by_address)) for name, by_address in found.items()}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that the translation of one moment reads."""
+
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    services: Mapping[Key, Service] = field(default_factory=dict)
+    endpoints: Mapping[Key, Mapping[str, tuple[Endpoint, ...]]] = field(default_factory=dict)
+    policies: tuple[PeerAuthentication, ...] = ()
+
+    def effective_mtls(self, workload: Workload) -> EffectiveMTLS:
+        """What the workload accepts, port by port."""
+        key = (workload.namespace, workload.name)
+        if key not in self._effective:
+            self._effective[key] = compose_peer_authentication(self.policies, workload, self.mesh.root_namespace)
+        return self._effective[key]
+
+    def namespace_mode(self, namespace: str) -> MutualTLSMode:
+        """The mode of a namespace as clients look it up; unknown counts as PERMISSIVE."""
+        return namespace_mode(self.policies, namespace, self.mesh.root_namespace) or MutualTLSMode.PERMISSIVE
+
+    @cached_property
+    def _effective(self) -> dict[Key, EffectiveMTLS]:
+        # One push asks for a workload once as a server and once for each port that clients reach it on.
+        return {}
+
+    def services_in_order(self) -> list[Service]:
+        """All services, oldest first: where two want the same, Istio prefers the older one."""
+        return sorted(self.services.values(), key=lambda service: (service.created, service.key))
+
+    def services_of(self, workload: Workload) -> list[Service]:
+        """The services that a workload stands behind."""
+        return [service for service in self.services_in_order() if service.selects(workload)]
+
+
+def target_port(port: ServicePort, workload: Workload) -> int | None:
+    """The container port that a Service's port means on this workload; None if its name is not declared there."""
+    if isinstance(port.target, int):
+        return port.target
+    if port.target.isdigit():
+        return int(port.target)
+    return next((declared.number for declared in workload.ports if declared.name == port.target), None)

@@ -1,0 +1,231 @@
+"""What a pod sends: one listener per port of each Service, and the Envoy clusters behind them. Pure.
+
+Client-side rules, pilot/pkg/networking/core/cluster_tls.go and pilot/pkg/xds/endpoints/mtls_checker.go:
+
+1. Auto mTLS is on for a service unless the mesh switches it off or its namespace's mode is DISABLE. The Envoy
+   cluster then has two transport sockets: `tlsMode-istio` for endpoints whose metadata say `tlsMode: istio`, and
+   `tlsMode-disabled` for all others.
+2. An endpoint says `tlsMode: istio` when its pod's label does (injection sets it) and the effective mode of that
+   workload on that port is not DISABLE. So policies of a workload and of a port are honoured endpoint by endpoint.
+
+Where this differs from a real pod. There iptables sends whatever leaves to port 15001, and a listener of a port
+serves all HTTP services by their Host header. Here an application meets a service at an address of its own row
+(see `labkit.embedded.addresses`), so every listener knows its service. What connects to a pod's address goes there
+directly and in plaintext: that is what Istio's PassthroughCluster does with it, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from labkit.embedded import addresses
+from labkit.embedded.controlplane.translation import filters, tls
+from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE, CONNECT_TIMEOUT, same_protocol_options
+from labkit.embedded.controlplane.translation.model import Endpoint, Service, ServicePort, Sidecar, Snapshot
+from labkit.embedded.envoy import TYPE, Config, file_source, lb_endpoint, socket_address
+from labkit.policy.identity import spiffe_id
+from labkit.policy.inbound import ARRIVES_AS_HTTP
+from labkit.policy.modes import MutualTLSMode
+from labkit.policy.protocols import Handling, Protocol
+from labkit.policy.workload import TLS_MODE_ISTIO
+
+PASSTHROUGH = "PassthroughCluster"
+
+# What Istio's filter istio.alpn offers for a request of this HTTP version.
+HTTP1_ALPN = ("istio-http/1.1", "istio", "http/1.1")
+HTTP2_ALPN = ("istio-h2", "istio", "h2")
+
+_SPEAKS_HTTP2 = {Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB}
+
+# pilot/pkg/networking/core/route/retry/retry.go DefaultPolicy
+RETRIES: Config = {
+    "retry_on": "connect-failure,refused-stream,unavailable,cancelled",
+    "num_retries": 2,
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": {"@type": f"{TYPE}envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+        }
+    ],
+    "host_selection_retry_max_attempts": "5",
+}
+
+
+def cluster_name(service: Service, port: ServicePort, subset: str = "") -> str:
+    """`outbound|<port>|<subset>|<host>`."""
+    return f"outbound|{port.number}|{subset}|{service.host}"
+
+
+def endpoints_file(directory: Path, envoy_cluster: str) -> Path:
+    """Where the endpoints of an Envoy cluster lie."""
+    return directory / "eds" / f"{envoy_cluster.replace('|', '_')}.json"
+
+
+def captured_ports(snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort]]:
+    """The service ports that pods reach through their proxies.
+
+    Not the API server, which is no part of the mesh and whose clients hold its address in their environment.
+    Simplified: headless services have no address to meet them at; their pods are reached directly, in plaintext.
+    """
+    for service in snapshot.services_in_order():
+        if service.cluster_ip and service.key != ("default", "kubernetes"):
+            for port in service.ports:
+                yield service, port
+
+
+def make_outbound_listeners(snapshot: Snapshot, sidecar: Sidecar) -> list[Config]:
+    """One listener per service port; of two on the same address the older service's is kept."""
+    listeners: dict[tuple[str, int], Config] = {}
+    for service, port in captured_ports(snapshot):
+        address = (addresses.captured_ip(sidecar.address, service.cluster_ip), addresses.listen_port(port.number))
+        if address not in listeners:
+            listeners[address] = _listener(snapshot, service, port, address)
+    return list(listeners.values())
+
+
+def _listener(snapshot: Snapshot, service: Service, port: ServicePort, address: tuple[str, int]) -> Config:
+    cluster = cluster_name(service, port)
+    http1 = [_http(snapshot, service, port, HTTP1_ALPN)]
+    http2 = [_http(snapshot, service, port, HTTP2_ALPN)]
+    tcp = [filters.tcp_proxy(snapshot.mesh, cluster)]
+    listener: Config = {
+        "name": f"{service.cluster_ip}_{port.number}",
+        "address": socket_address(*address),
+        "traffic_direction": "OUTBOUND",
+    }
+    handling = port.protocol.handled_as
+    if handling is Handling.HTTP:
+        speaks = http2 if port.protocol in _SPEAKS_HTTP2 else http1
+        return {**listener, "filter_chains": [{"filters": speaks}]}
+    if handling is Handling.TCP:
+        return {**listener, "filter_chains": [{"filters": tcp}]}
+    http1_name, http2_name = ARRIVES_AS_HTTP
+    return {
+        **listener,
+        "filter_chains": [
+            {"filter_chain_match": {"application_protocols": [http1_name]}, "filters": http1},
+            {"filter_chain_match": {"application_protocols": [http2_name]}, "filters": http2},
+            {"filters": tcp},
+        ],
+        "listener_filters": [filters.http_inspector()],
+        "listener_filters_timeout": "0s",
+        "continue_on_listener_filters_timeout": True,
+    }
+
+
+def _http(snapshot: Snapshot, service: Service, port: ServicePort, alpn: tuple[str, ...]) -> Config:
+    name = f"{service.host}:{port.number}"
+    route = {"cluster": cluster_name(service, port), "timeout": "0s", "retry_policy": RETRIES}
+    return filters.http_manager(
+        snapshot.mesh,
+        stat_prefix=f"outbound_{service.cluster_ip}_{port.number}",
+        route_config=filters.single_route(name, name, route),
+        http_filters=[filters.http_alpn(*alpn)],
+    )
+
+
+def make_outbound_clusters(snapshot: Snapshot, sidecar: Sidecar, directory: Path) -> list[Config]:
+    """The Envoy clusters of all captured service ports, and the two that every proxy has."""
+    clusters = [
+        make_service_cluster(snapshot, sidecar, service, port, directory) for service, port in captured_ports(snapshot)
+    ]
+    black_hole = {"name": BLACK_HOLE, "type": "STATIC", "connect_timeout": CONNECT_TIMEOUT}
+    passthrough = {
+        "name": PASSTHROUGH,
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "connect_timeout": CONNECT_TIMEOUT,
+    }
+    return [*clusters, black_hole, passthrough]
+
+
+def make_service_cluster(
+    snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort, directory: Path
+) -> Config:
+    """The Envoy cluster `outbound|<port>||<host>`, with its transport sockets."""
+    name = cluster_name(service, port)
+    cluster: Config = {
+        "name": name,
+        "type": "EDS",
+        "eds_cluster_config": {"service_name": name, "eds_config": file_source(endpoints_file(directory, name))},
+        "connect_timeout": CONNECT_TIMEOUT,
+        # The server sees the pod's address, as it would with a network namespace per pod.
+        "upstream_bind_config": {"source_address": {"address": sidecar.address, "port_value": 0}},
+        "typed_extension_protocol_options": _protocol_options(port.protocol),
+        "metadata": {
+            "filter_metadata": {
+                "istio": {
+                    "default_original_port": port.number,
+                    "services": [{"host": service.host, "name": service.name, "namespace": service.namespace}],
+                }
+            }
+        },
+    }
+    if uses_auto_mtls(snapshot, service):
+        sni = f"outbound_.{port.number}_._.{service.host}"
+        identities = endpoint_identities(snapshot, service, port)
+        cluster["transport_socket_matches"] = [
+            {
+                "name": "tlsMode-istio",
+                "match": {"tlsMode": TLS_MODE_ISTIO},
+                "transport_socket": tls.client_socket(snapshot.mesh, directory, sni, identities),
+            },
+            {"name": "tlsMode-disabled", "match": {}, "transport_socket": tls.raw_socket()},
+        ]
+    return cluster
+
+
+def _protocol_options(protocol: Protocol) -> Config:
+    options = same_protocol_options()
+    if protocol.handled_as is Handling.HTTP:
+        speaks = "http2_protocol_options" if protocol in _SPEAKS_HTTP2 else "http_protocol_options"
+        for option in options.values():
+            del option["use_downstream_protocol_config"]
+            option["explicit_http_config"] = {speaks: {}}
+    return options
+
+
+def uses_auto_mtls(snapshot: Snapshot, service: Service) -> bool:
+    """Rule 1. A DestinationRule would be asked first; this version has none.
+
+    Only the namespace's mode counts here. So in a namespace that is DISABLE, clients send plaintext even to a
+    workload whose own policy is STRICT, and are refused: a hole that real Istio has, too.
+    """
+    return snapshot.mesh.auto_mtls and snapshot.namespace_mode(service.namespace) is not MutualTLSMode.DISABLE
+
+
+def endpoint_identities(snapshot: Snapshot, service: Service, port: ServicePort) -> list[str]:
+    """The SPIFFE IDs that a client accepts from this service: those of all its endpoints, ready or not."""
+    workloads = [e.workload for e in snapshot.endpoints.get(service.key, {}).get(port.name, ()) if e.workload]
+    return sorted({spiffe_id(snapshot.mesh.trust_domain, w.namespace, w.service_account) for w in workloads})
+
+
+def speaks_mtls(snapshot: Snapshot, endpoint: Endpoint) -> bool:
+    """Rule 2: whether clients are told `tlsMode: istio` for this endpoint."""
+    workload = endpoint.workload
+    if workload is None or workload.tls_mode != TLS_MODE_ISTIO:
+        return False
+    return snapshot.effective_mtls(workload).mode_for_port(endpoint.port) is not MutualTLSMode.DISABLE
+
+
+def make_endpoints(snapshot: Snapshot, service: Service, port: ServicePort) -> Config:
+    """The ClusterLoadAssignment of a service port: its ready endpoints. The same for every client."""
+    known = snapshot.endpoints.get(service.key, {}).get(port.name, ())
+    ready = [_lb_endpoint(snapshot, endpoint) for endpoint in known if endpoint.ready]
+    return {
+        "cluster_name": cluster_name(service, port),
+        "endpoints": [{"lb_endpoints": ready}] if ready else [],
+    }
+
+
+def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Config:
+    result = lb_endpoint(endpoint.address, addresses.listen_port(endpoint.port))
+    metadata: Config = {}
+    if endpoint.workload:
+        metadata["istio"] = {"workload": f"{endpoint.workload.name};{endpoint.workload.namespace}"}
+    if speaks_mtls(snapshot, endpoint):
+        metadata["envoy.transport_socket_match"] = {"tlsMode": TLS_MODE_ISTIO}
+    if metadata:
+        result["metadata"] = {"filter_metadata": metadata}
+    return result

@@ -1,0 +1,165 @@
+"""The proxy's own ports: 15021 (is it ready?) and 15020 (metrics, and the application's probes). Pure.
+
+https://istio.io/latest/docs/ops/deployment/application-requirements/#ports-used-by-istio
+Port 15090 is in the bootstrap, as in Istio: it answers even before the control plane has delivered anything.
+
+These ports are plaintext under every mode. So the kubelet and a scraper without a certificate are never refused.
+The kubelet cannot reach the inside of a redirected pod; injection therefore rewrites the application's probes to
+/app-health/<container>/{livez,readyz,startupz} on 15020, and here they are passed on.
+
+In Istio the agent serves 15020 and asks the application itself. Here Envoy does:
+- httpGet: a route to the application's port, to the original path, with the original headers;
+- tcpSocket and grpc: Envoy's own active health check of that port, whose result the path answers.
+Simplified: Istio's agent also adds the application's own metrics to /stats/prometheus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from labkit.embedded import addresses
+from labkit.embedded.controlplane.translation import filters, tls
+from labkit.embedded.controlplane.translation.bootstrap import STATS_CLUSTER, STATS_PATH
+from labkit.embedded.controlplane.translation.inbound import CONNECT_TIMEOUT
+from labkit.embedded.controlplane.translation.model import HttpProbe, MeshConfig, Sidecar
+from labkit.embedded.envoy import TYPE, Config, lb_endpoint, socket_address
+
+READY_PORT, AGENT_PORT = 15021, 15020
+READY_PATH = "/healthz/ready"
+
+# Probes and scrapes come every few seconds; Istio's agent does not log them either.
+_SILENT = MeshConfig(access_log_file="")
+
+
+def make_ready_listener(sidecar: Sidecar) -> Config:
+    """Answers `/healthz/ready` with 200 once this proxy has its configuration.
+
+    The control plane delivers this listener together with all others, so its answer means that they are there.
+    """
+    return _listener(sidecar, READY_PORT, "agent", [], [_health_filter(READY_PATH)])
+
+
+def make_agent_listener(sidecar: Sidecar) -> Config:
+    """Metrics, and the probes of the application."""
+    routes: list[Config] = [
+        {"name": "stats", "match": {"path": STATS_PATH}, "route": {"cluster": STATS_CLUSTER}},
+        *(_probe_route(probe) for probe in sidecar.probes if probe.kind == "httpGet"),
+    ]
+    checks = [
+        _health_filter(probe.path, probe_cluster_name(probe)) for probe in sidecar.probes if probe.kind != "httpGet"
+    ]
+    return _listener(sidecar, AGENT_PORT, "agent-probes", routes, checks)
+
+
+def make_probe_clusters(sidecar: Sidecar) -> list[Config]:
+    """The Envoy clusters that the probes go to, one per probe."""
+    return list(_probe_clusters(sidecar))
+
+
+def probe_cluster_name(probe: HttpProbe) -> str:
+    """One cluster per probed container and purpose: liveness and readiness may ask different ports."""
+    return "probe|" + probe.path.removeprefix("/app-health/").replace("/", "|")
+
+
+def _probe_clusters(sidecar: Sidecar) -> Iterator[Config]:
+    inside_ip = addresses.inside_ip(sidecar.address)
+    for probe in sidecar.probes:
+        name = probe_cluster_name(probe)
+        cluster: Config = {
+            "name": name,
+            "type": "STATIC",
+            "connect_timeout": CONNECT_TIMEOUT,
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [{"lb_endpoints": [lb_endpoint(inside_ip, addresses.listen_port(probe.port))]}],
+            },
+        }
+        if probe.settings.get("scheme") == "HTTPS":
+            cluster["transport_socket"] = tls.unverified_socket()
+        if probe.kind == "tcpSocket":
+            cluster["health_checks"] = [_active_check(probe, tcp_health_check={})]
+        elif probe.kind == "grpc":
+            service = {"service_name": probe.settings.get("service") or ""}
+            cluster["health_checks"] = [_active_check(probe, grpc_health_check=service)]
+            cluster["typed_extension_protocol_options"] = _http2()
+        yield cluster
+
+
+def _probe_route(probe: HttpProbe) -> Config:
+    headers = {header["name"]: header["value"] for header in probe.settings.get("httpHeaders") or ()}
+    host = next((headers.pop(name) for name in list(headers) if name.lower() == "host"), None)
+    route: Config = {
+        "cluster": probe_cluster_name(probe),
+        "timeout": f"{probe.timeout_seconds}s",
+        "regex_rewrite": {"pattern": {"regex": ".*"}, "substitution": _substitution(probe.settings.get("path") or "/")},
+    }
+    if host:
+        route["host_rewrite_literal"] = host
+    return {
+        "name": probe.path,
+        "match": {"path": probe.path},
+        "route": route,
+        "request_headers_to_add": [
+            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in headers.items()
+        ],
+    }
+
+
+def _substitution(path: str) -> str:
+    # In a substitution \1 means a group, so a backslash in a path stands for itself only when doubled.
+    return (path if path.startswith("/") else f"/{path}").replace("\\", "\\\\")
+
+
+def _active_check(probe: HttpProbe, **kind: Any) -> Config:
+    return {
+        "timeout": f"{probe.timeout_seconds}s",
+        "interval": "1s",
+        # Until the application listens, look often: the pod's readiness waits for it.
+        "unhealthy_interval": "0.1s",
+        "no_traffic_interval": "1s",
+        "no_traffic_healthy_interval": "1s",
+        "unhealthy_threshold": 1,
+        "healthy_threshold": 1,
+        **kind,
+    }
+
+
+def _health_filter(path: str, cluster: str = "") -> Config:
+    """Answers `path`: 200, or 503 while this proxy drains or `cluster` has no healthy endpoint."""
+    fields: dict[str, Any] = {
+        "pass_through_mode": False,
+        "headers": [{"name": ":path", "string_match": {"exact": path}}],
+    }
+    if cluster:
+        fields["cluster_min_healthy_percentages"] = {cluster: {"value": 100}}
+    return filters.typed(
+        "envoy.filters.http.health_check", "envoy.extensions.filters.http.health_check.v3.HealthCheck", **fields
+    )
+
+
+def _listener(
+    sidecar: Sidecar, port: int, stat_prefix: str, routes: list[Config], http_filters: list[Config]
+) -> Config:
+    not_found = {"name": "not-found", "match": {"prefix": "/"}, "direct_response": {"status": 404}}
+    manager = filters.http_manager(
+        _SILENT,
+        stat_prefix=stat_prefix,
+        route_config={
+            "name": stat_prefix,
+            "virtual_hosts": [{"name": "backend", "domains": ["*"], "routes": [*routes, not_found]}],
+            "validate_clusters": False,
+        },
+        http_filters=http_filters,
+    )
+    return {
+        "name": f"0.0.0.0_{port}",
+        "address": socket_address(sidecar.address, port),
+        "filter_chains": [{"filters": [manager]}],
+    }
+
+
+def _http2() -> Config:
+    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return {name: {"@type": f"{TYPE}{name}", "explicit_http_config": {"http2_protocol_options": {}}}}

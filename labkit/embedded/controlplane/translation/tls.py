@@ -1,0 +1,123 @@
+"""TLS settings of the mesh: what a server side demands, what a client side offers and checks. Pure.
+
+Both sides take their certificate (`default`) and the mesh's root (`ROOTCA`) over SDS, here from one file each.
+
+Server side, pilot/pkg/security/authn/utils/utils.go and security/model/authentication.go of istio/istio:
+1. TLS 1.2 to 1.3; Istio's cipher list for 1.2.
+2. A client certificate is required, in PERMISSIVE mode too.
+3. Its URI SAN begins with `spiffe://<trust domain>/`, for the trust domain or one of its aliases. Namespace and
+   service account are not looked at here; that is AuthorizationPolicy's work.
+4. ALPN offered: `h2, http/1.1` before HTTP, `istio-peer-exchange, h2, http/1.1` before TCP; never `istio`.
+
+Client side, pilot/pkg/networking/core/cluster_tls.go:
+1. SNI `outbound_.<port>_.<subset>_.<host>`.
+2. The server's URI SAN is one of the identities of the service's endpoints; if none is known, any of this mesh.
+3. ALPN offered: `istio-peer-exchange, istio`; for HTTP an HTTP filter changes it, see `filters.http_alpn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from labkit.embedded.controlplane.translation.model import MeshConfig
+from labkit.embedded.envoy import TYPE, Config, file_source
+from labkit.policy.identity import trust_domain_san_prefixes
+from labkit.policy.inbound import CIPHER_SUITES, MAX_TLS_VERSION, MESH_TCP_ALPN
+
+TLS_SOCKET = "envoy.transport_sockets.tls"
+_TLS_TYPES = f"{TYPE}envoy.extensions.transport_sockets.tls.v3"
+
+WORKLOAD_SECRET = "default"  # noqa: S105 - Istio's name of the workload certificate's SDS secret
+ROOT_SECRET = "ROOTCA"  # noqa: S105 - Istio's name of the trust anchor's SDS secret
+
+
+def secret_file(directory: Path, name: str) -> Path:
+    """Where the SDS secret `name` of a proxy lies. One secret per file: Envoy rejects a file with two."""
+    return directory / "sds" / f"{name}.json"
+
+
+def server_socket(mesh: MeshConfig, directory: Path, alpn: Iterable[str]) -> Config:
+    """The transport socket of an inbound filter chain that terminates mTLS."""
+    prefixes = trust_domain_san_prefixes(mesh.trust_domain, mesh.trust_domain_aliases)
+    names = [_uri_name({"prefix": prefix}) for prefix in prefixes]
+    context = _common(directory, alpn, names)
+    context["tls_params"] = {
+        "tls_minimum_protocol_version": mesh.minimum_tls,
+        "tls_maximum_protocol_version": MAX_TLS_VERSION,
+        "cipher_suites": list(mesh.cipher_suites or CIPHER_SUITES),
+    }
+    return {
+        "name": TLS_SOCKET,
+        "typed_config": {
+            "@type": f"{_TLS_TYPES}.DownstreamTlsContext",
+            "require_client_certificate": True,
+            "common_tls_context": context,
+        },
+    }
+
+
+def client_socket(mesh: MeshConfig, directory: Path, sni: str, identities: Iterable[str]) -> Config:
+    """The transport socket `ISTIO_MUTUAL` towards a service whose endpoints have these SPIFFE IDs."""
+    names = [_uri_name({"exact": identity}) for identity in identities]
+    context = _common(directory, MESH_TCP_ALPN, names)
+    context["tls_params"] = {
+        "tls_minimum_protocol_version": mesh.minimum_tls,
+        "tls_maximum_protocol_version": MAX_TLS_VERSION,
+    }
+    return {
+        "name": TLS_SOCKET,
+        "typed_config": {
+            "@type": f"{_TLS_TYPES}.UpstreamTlsContext",
+            "sni": sni,
+            "common_tls_context": context,
+        },
+    }
+
+
+def raw_socket() -> Config:
+    """No TLS."""
+    return {
+        "name": "envoy.transport_sockets.raw_buffer",
+        "typed_config": {"@type": f"{TYPE}envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"},
+    }
+
+
+def unverified_socket() -> Config:
+    """TLS that trusts any certificate, as the kubelet does when a probe says `scheme: HTTPS`."""
+    return {"name": TLS_SOCKET, "typed_config": {"@type": f"{_TLS_TYPES}.UpstreamTlsContext"}}
+
+
+def workload_secret(chain_pem: str, key_pem: str) -> Config:
+    """The SDS secret with a proxy's certificate chain and key."""
+    return {
+        "name": WORKLOAD_SECRET,
+        "tls_certificate": {
+            "certificate_chain": {"inline_string": chain_pem},
+            "private_key": {"inline_string": key_pem},
+        },
+    }
+
+
+def root_secret(root_pem: str) -> Config:
+    """The SDS secret with the certificates that a proxy trusts."""
+    return {"name": ROOT_SECRET, "validation_context": {"trusted_ca": {"inline_string": root_pem}}}
+
+
+def _common(directory: Path, alpn: Iterable[str], names: list[Config]) -> Config:
+    return {
+        "alpn_protocols": list(alpn),
+        "tls_certificate_sds_secret_configs": [_sds(directory, WORKLOAD_SECRET)],
+        "combined_validation_context": {
+            "default_validation_context": {"match_typed_subject_alt_names": names},
+            "validation_context_sds_secret_config": _sds(directory, ROOT_SECRET),
+        },
+    }
+
+
+def _sds(directory: Path, name: str) -> Config:
+    return {"name": name, "sds_config": file_source(secret_file(directory, name))}
+
+
+def _uri_name(matcher: Config) -> Config:
+    return {"san_type": "URI", "matcher": matcher}
