@@ -168,7 +168,7 @@ def _share(rs: Object, deployment: Object, allowed: int) -> int:
     if replicas_of(deployment) == 0:
         return -replicas_of(rs)
     before = int((rs["metadata"].get("annotations") or {}).get(MAXIMUM, _status(deployment, "replicas") or 1))
-    return round(replicas_of(rs) * allowed / max(before, 1)) - replicas_of(rs)
+    return int(replicas_of(rs) * allowed / max(before, 1) + 0.5) - replicas_of(rs)
 
 
 class _Newest(tuple[Any, ...]):
