@@ -30,7 +30,7 @@ class SpiffeID:
 
 
 # The trust domain is a host name in lower case (SPIFFE-ID specification, section 2.1); Istio replaces @ by a dot.
-_PATTERN = re.compile(r"spiffe://(?P<td>[a-z0-9._-]+)/ns/(?P<ns>[^/]+)/sa/(?P<sa>[^/]+)")
+_PATTERN = re.compile(r"spiffe://(?P<td>[a-z0-9._-]+)/ns/(?P<ns>[^/\s]+)/sa/(?P<sa>[^/\s]+)")
 
 
 def spiffe_id(trust_domain: str, namespace: str, service_account: str) -> str:
