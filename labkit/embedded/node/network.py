@@ -1,0 +1,192 @@
+"""The network of a pod without a network namespace: which row of addresses it has, and the files that name services.
+
+For each pod, `net/hosts.json` (read by `podpython/sitecustomize.py`) and `net/.curlrc` (read by curl through
+CURL_HOME) say where a service name, a ClusterIP or localhost leads to from inside this pod. They are rendered here
+from the Services (pure) and written when they changed. Who is redirected: `Redirect`, left by istio-init.
+
+Two views exist of one pod: that of its programs, and that of the sidecar, whose user istio-init exempts from
+redirection (`-u 1337`), so that `curl` in the container istio-proxy goes out past the proxy, as in Istio.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labkit.embedded.addresses import FIRST_POD, LAST_POD, block_of, captured_ip, inside_ip, listen_port, node_ip
+
+Object = Mapping[str, Any]
+
+PROXY_PORTS = (15000, 15001, 15006, 15020, 15021, 15090)
+"""Where the sidecar itself listens, https://istio.io/latest/docs/ops/deployment/application-requirements/"""
+
+CLUSTER_DOMAIN = "cluster.local"
+
+COMMON_PORTS = (80, 443)
+"""Low ports at which a pod is called by address even if its containers do not declare them."""
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """What istio-init asked for (`net/redirect.json`); its presence means that the pod's traffic is redirected."""
+
+    inbound_port: int
+    outbound_port: int
+    uid: int = 1337
+
+    @classmethod
+    def read(cls, net_dir: Path) -> Redirect | None:
+        """None when the pod is not redirected."""
+        try:
+            data = json.loads((net_dir / "redirect.json").read_text())
+            return cls(int(data["inbound_port"]), int(data["outbound_port"]), int(data.get("uid", 1337)))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class PodView:
+    """Who looks: a pod's programs, or (`redirected` False in a redirected pod) its sidecar's user."""
+
+    namespace: str
+    name: str
+    pod_ip: str
+    own_ip: str  # where the pod's applications listen: what localhost means
+    redirected: bool
+    sidecar: bool  # the pod has a proxy of its own, listening on PROXY_PORTS
+
+
+def view_of(namespace: str, name: str, pod_ip: str, redirect: Redirect | None, *, exempt: bool = False) -> PodView:
+    """The view of a pod's programs, or of the user that istio-init exempts."""
+    own = inside_ip(pod_ip) if redirect else pod_ip
+    return PodView(namespace, name, pod_ip, own, redirect is not None and not exempt, redirect is not None)
+
+
+def service_names(service_namespace: str, service: str, pod_namespace: str) -> list[str]:
+    """The names under which a pod of `pod_namespace` finds a service, shortest first.
+
+    https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/
+    """
+    full = f"{service}.{service_namespace}"
+    names = [full, f"{full}.svc", f"{full}.svc.{CLUSTER_DOMAIN}"]
+    return [service, *names] if service_namespace == pod_namespace else names
+
+
+def names_for(services: Iterable[Object], pod_namespace: str) -> dict[str, str]:
+    """Every service name a pod can use -> the ClusterIP. A headless service has none and is left out."""
+    names = {}
+    for service in services:
+        address = (service.get("spec") or {}).get("clusterIP")
+        if address and address != "None":
+            metadata = service["metadata"]
+            for name in service_names(metadata["namespace"], metadata["name"], pod_namespace):
+                names[name] = address
+    return names
+
+
+def render_hosts(view: PodView, services: Iterable[Object], api_port: int) -> str:
+    """The content of hosts.json."""
+    return json.dumps(
+        {
+            "pod_ip": view.pod_ip,
+            "inside_ip": inside_ip(view.pod_ip),
+            "own": view.own_ip,
+            # The exempt user's localhost still is the inside of the pod, but nothing that it sends is captured.
+            "redirected": view.redirected,
+            "names": names_for(services, view.namespace),
+            "api_port": api_port,
+            "proxy_ports": list(PROXY_PORTS) if view.sidecar else [],
+        },
+        indent=1,
+    )
+
+
+def render_curlrc(view: PodView, services: Iterable[Object], pods: Iterable[Object], api_port: int) -> str:
+    """The content of .curlrc: one `connect-to` per name and port; the first line that matches counts.
+
+    No `interface` line: it would let a server see the pod's address as the source, but curl could then reach
+    nothing outside of this machine.
+    """
+    lines = ["# Written by the node: how curl finds services from this pod. See connect-to in 'man curl'."]
+    for host in ("localhost", "127.0.0.1"):
+        if view.sidecar:
+            lines += [_connect_to(host, port, view.pod_ip, port) for port in PROXY_PORTS]
+        lines += [_connect_to(host, port, view.own_ip, listen_port(port)) for port in COMMON_PORTS]
+        lines.append(_connect_to(host, None, view.own_ip, None))
+    api = node_ip(block_of(view.pod_ip))
+    for service in services:
+        lines += _service_lines(view, service, api, api_port)
+    for pod in pods:
+        if address := (pod.get("status") or {}).get("podIP"):
+            ports = {p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports") or []}
+            for port in sorted(p for p in {*ports, *COMMON_PORTS} if p < 1024):
+                lines.append(_connect_to(address, port, address, listen_port(port)))
+    return "\n".join(lines) + "\n"
+
+
+def _service_lines(view: PodView, service: Object, api: str, api_port: int) -> list[str]:
+    spec, metadata = service.get("spec") or {}, service["metadata"]
+    address = spec.get("clusterIP")
+    if not address or address == "None":
+        return []
+    target = captured_ip(view.pod_ip, address) if view.redirected and address != api else address
+    lines = []
+    for name in [*service_names(metadata["namespace"], metadata["name"], view.namespace), address]:
+        for port in spec.get("ports") or []:
+            on_wire = api_port if address == api and port["port"] == 443 else listen_port(port["port"])
+            if on_wire != port["port"] or target != address:
+                lines.append(_connect_to(name, port["port"], target, on_wire))
+        if name != target:
+            lines.append(_connect_to(name, None, target, None))
+    return lines
+
+
+def _connect_to(host: str, port: int | None, address: str, on_wire: int | None) -> str:
+    return f'connect-to = "{host}:{port or ""}:{address}:{on_wire or ""}"'
+
+
+def write_text(path: Path, text: str) -> bool:
+    """Replace a file by one rename if its content differs; True when it was written."""
+    try:
+        if path.read_text() == text:
+            return False
+    except OSError:
+        pass
+    aside = path.with_name(f".{path.name}.new{os.getpid()}")
+    aside.write_text(text)
+    aside.replace(path)
+    return True
+
+
+class RowAllocator:
+    """Gives each pod a row of the address plan. The rows of records found at start are taken at once.
+
+    A freed row is used again only after all others: whoever still holds the address of a pod that ended should
+    meet a refusal, not another pod.
+    """
+
+    def __init__(self) -> None:
+        self._owners: dict[int, str] = {}
+        self._last = FIRST_POD - 1
+
+    def take(self, uid: str, row: int | None = None) -> int | None:
+        """A row for the pod; None when all are taken. `row` asks for one that was recorded."""
+        if row is not None and self._owners.setdefault(row, uid) == uid:
+            self._last = max(self._last, row)
+            return row
+        count = LAST_POD - FIRST_POD + 1
+        for step in range(count):
+            candidate = FIRST_POD + (self._last - FIRST_POD + 1 + step) % count
+            if candidate not in self._owners:
+                self._owners[candidate] = uid
+                self._last = candidate
+                return candidate
+        return None
+
+    def free(self, uid: str) -> None:
+        """Give the pod's row back."""
+        self._owners = {row: owner for row, owner in self._owners.items() if owner != uid}

@@ -1,0 +1,292 @@
+"""One pod: init containers in order, then the containers together, then the end. One PodWorker each.
+
+    new -> volumes -> init containers, one after the other -> containers at once -> (ended)
+                                                                 any time: deleted -> SIGTERM, grace, SIGKILL -> gone
+
+It talks to the API in two places only: the status, whose changes are gathered for a moment and sent as one patch,
+and the final deletion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from labkit.embedded.apiclient import PODS, ApiError, Object
+from labkit.embedded.node.container import Container
+from labkit.embedded.node.environment import ContainerConfigError
+from labkit.embedded.node.processes import kill_all, marked_processes, pod_mark
+from labkit.embedded.node.records import PodRecord
+from labkit.embedded.node.sandbox import NodeContext, Sandbox
+from labkit.embedded.node.status import init_containers, initialized, is_sidecar, phase, pod_status, timestamp
+from labkit.errors import LabError
+
+log = logging.getLogger(__name__)
+
+GATHER = 0.008
+"""Seconds for which changes of the status are gathered. Containers of a pod start within less, so it is one patch."""
+
+FIRST_RETRY, LAST_RETRY = 0.25, 10.0
+
+
+class PodWorker:
+    """Brings one pod to life, keeps it and ends it. `gone` is called when nothing of it is left."""
+
+    def __init__(self, node: NodeContext, pod: Object, record: PodRecord, gone: Callable[[PodWorker], None]) -> None:
+        self.pod = pod
+        self.record = record
+        self.sandbox = Sandbox(node, pod, record)
+        self._node = node
+        self._gone = gone
+        self._started = timestamp()
+        self._dirty = asyncio.Event()
+        self._sent: dict[str, Any] = {}
+        self._ending: asyncio.Task[None] | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.inits = [Container(self.sandbox, c, init=True, changed=self.changed) for c in init_containers(pod)]
+        self.mains = [Container(self.sandbox, c, init=False, changed=self.changed) for c in pod["spec"]["containers"]]
+
+    @property
+    def uid(self) -> str:
+        return self.record.uid
+
+    @property
+    def containers(self) -> list[Container]:
+        return [*self.inits, *self.mains]
+
+    def container(self, name: str) -> Container | None:
+        """The container of that name."""
+        return next((c for c in self.containers if c.name == name), None)
+
+    # What the node tells it
+
+    def start(self) -> None:
+        """Begin; processes that an earlier supervisor left running are adopted."""
+        self.sandbox.make()
+        self._tasks["status"] = asyncio.create_task(self._publish(), name=f"status-{self.record.name}")
+        if "deletionTimestamp" in self.pod["metadata"]:
+            self._end(force=False)
+        else:
+            self._tasks["life"] = asyncio.create_task(self._live(), name=f"pod-{self.record.name}")
+
+    def update(self, pod: Object) -> None:
+        """The pod changed in the API. Of its specification only the end matters: the rest cannot change."""
+        self.pod = self.sandbox.pod = pod
+        if "deletionTimestamp" in pod["metadata"]:
+            self._end(force=False)
+
+    def force_end(self) -> None:
+        """The pod was removed from the API: end its processes without grace."""
+        self._end(force=True)
+
+    def changed(self) -> None:
+        """Something about a container changed: the status is to be sent."""
+        self._dirty.set()
+
+    # Life
+
+    async def _live(self) -> None:
+        if self._finished():
+            self.changed()
+            return
+        if not any(r.identity and r.identity.alive for r in self.record.containers.values()):
+            self._begin_anew()
+        self.changed()
+        await self._prepare_volumes()
+        if not await self._run_init_containers():
+            return
+        self.sandbox.write_network()  # istio-init may have asked for redirection
+        results = await asyncio.gather(*(container.run() for container in self.mains), return_exceptions=True)
+        for failure in (r for r in results if isinstance(r, Exception)):
+            log.error("a container of %s is lost", self.record.name, exc_info=failure)
+        await self._end_sidecars()
+        self.changed()
+
+    def _finished(self) -> bool:
+        """Done for good, before we came: a job that succeeded is not run again."""
+        recorded = phase(self.pod, self.record)
+        seen = (self.pod.get("status") or {}).get("phase")
+        return recorded in ("Succeeded", "Failed") or (not self.record.containers and seen in ("Succeeded", "Failed"))
+
+    def _begin_anew(self) -> None:
+        """Nothing of the pod runs. If it ran before (the machine restarted), its init containers run again."""
+        if not any(r.attempt for r in self.record.containers.values()):
+            return
+        self.sandbox.renew()
+        for container in self.containers:
+            record = container.record
+            if record.running:
+                container.lost()
+            if record.attempt and record.terminated:
+                record.last_state, record.state = record.state, {}
+                record.restart_count += 1
+            record.ready = record.started = False
+        self.sandbox.save()
+
+    async def _prepare_volumes(self) -> None:
+        pause = FIRST_RETRY
+        while True:
+            try:
+                await self.sandbox.prepare_volumes()
+                return
+            except ContainerConfigError as error:
+                self._node.events.emit(self.pod, "Warning", error.reason, error.what)
+            except (LabError, aiohttp.ClientError) as error:
+                log.warning("volumes of %s: %s", self.record.name, error)
+            await asyncio.sleep(pause)  # the ConfigMap may come with the next manifest
+            pause = min(pause * 2, LAST_RETRY)
+
+    async def _run_init_containers(self) -> bool:
+        """One after the other; False when one failed and is not to be tried again."""
+        for container in self.inits:
+            if container.record.succeeded and not is_sidecar(container.spec):
+                continue  # before our time
+            if is_sidecar(container.spec):
+                self._tasks[container.name] = asyncio.create_task(container.run(), name=f"sidecar-{container.name}")
+                await container.until_started()
+                self.sandbox.write_network()
+                continue
+            await container.run()
+            if not container.record.succeeded:
+                return False
+        return initialized(self.pod, self.record)
+
+    async def _end_sidecars(self) -> None:
+        """Native sidecars end after the containers, the last one first."""
+        for container in reversed(self.inits):
+            if task := self._tasks.pop(container.name, None):
+                await _cancel(task)
+                await container.terminate(self._grace())
+
+    # The end
+
+    def _grace(self) -> float:
+        metadata, spec = self.pod["metadata"], self.pod["spec"]
+        seconds = metadata.get("deletionGracePeriodSeconds")
+        if seconds is None:
+            seconds = spec.get("terminationGracePeriodSeconds")
+        return 30.0 if seconds is None else float(seconds)
+
+    def _end(self, *, force: bool) -> None:
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._delete(force), name=f"end-{self.record.name}")
+        elif force:
+            self._kill_left()
+
+    async def _delete(self, force: bool) -> None:
+        try:
+            await self.terminate(0.0 if force else self._grace())
+            if not force:
+                await self._delete_from_api()
+        finally:
+            await self._cancel_tasks()
+            self.sandbox.remove()
+            self._gone(self)
+
+    async def _delete_from_api(self) -> None:
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "gracePeriodSeconds": 0,
+            "preconditions": {"uid": self.uid},
+        }
+        pause = FIRST_RETRY
+        while True:
+            try:
+                await self._node.api.delete(PODS, self.record.name, self.record.namespace, options)
+                return
+            except ApiError as error:
+                if error.status < 500:  # another pod of that name, or somebody was faster
+                    return
+            except aiohttp.ClientError as error:
+                log.debug("deleting %s: %r", self.record.name, error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LAST_RETRY)
+
+    async def terminate(self, grace: float) -> None:
+        """End every process of the pod: containers together, native sidecars after them, then what is left."""
+        await _cancel(self._tasks.pop("life", None))
+        for container in self.inits:
+            await _cancel(self._tasks.pop(container.name, None))
+        sidecars = [c for c in self.inits if is_sidecar(c.spec)]
+        others = [c for c in self.containers if c not in sidecars]
+        await asyncio.gather(*(container.terminate(grace) for container in others))
+        for container in reversed(sidecars):
+            await container.terminate(grace)
+        self._kill_left()
+
+    def _kill_left(self) -> None:
+        """What `kubectl exec` started, and what left its container's session."""
+        mark = pod_mark(self._node.paths.node_dir, self.uid)
+        for _ in range(5):
+            if not kill_all(marked_processes(mark)):
+                return
+
+    async def release(self) -> None:
+        """Let go of the pod and leave its processes running."""
+        if self._ending:
+            self._ending.cancel()
+        await self._cancel_tasks()
+        for container in self.containers:
+            await container.release()
+
+    async def _cancel_tasks(self) -> None:
+        tasks, self._tasks = list(self._tasks.values()), {}
+        for task in tasks:
+            await _cancel(task)
+
+    # The status
+
+    async def _publish(self) -> None:
+        """Send the status whenever it changed, as one merge patch."""
+        pause = FIRST_RETRY
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(GATHER)
+            self._dirty.clear()
+            status = self._status()
+            if status == self._sent:
+                continue
+            # With the uid, the patch cannot hit another pod that has taken over the name.
+            patch = {"metadata": {"uid": self.uid}, "status": status}
+            try:
+                await self._node.api.patch(
+                    PODS, self.record.name, patch, namespace=self.record.namespace, subresource="status"
+                )
+                self._sent, pause = status, FIRST_RETRY
+            except ApiError as error:
+                if error.status in (404, 409):
+                    log.debug("status of %s: %s", self.record.name, error.what)
+                    continue
+                log.warning("status of %s not written: %s", self.record.name, error.what)
+                await self._retry(pause)
+                pause = min(pause * 2, LAST_RETRY)
+            except aiohttp.ClientError:
+                await self._retry(pause)
+                pause = min(pause * 2, LAST_RETRY)
+
+    async def _retry(self, pause: float) -> None:
+        await asyncio.sleep(pause)
+        self._dirty.set()
+
+    def _status(self) -> dict[str, Any]:
+        # Our last word may not have come back to us yet: a condition's time of transition must not move.
+        api = self.pod.get("status") or {}
+        ours = {c["type"]: c for c in self._sent.get("conditions", [])}
+        known = [c for c in api.get("conditions") or [] if c["type"] not in ours]
+        pod = {**self.pod, "status": {**api, "conditions": [*known, *ours.values()]}}
+        return pod_status(
+            pod, self.record, pod_ip=self.sandbox.pod_ip, host_ip=self._node.host_ip, started=self._started
+        )
+
+
+async def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task:
+        task.cancel()
+        [result] = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(result, Exception):
+            log.error("%s failed", task.get_name(), exc_info=result)

@@ -1,0 +1,161 @@
+"""Probes: is a container started, ready, alive? HTTP, TCP and exec, with the kubelet's thresholds.
+
+One difference to the kubelet: until a probe succeeds for the first time it is tried every 25 ms at first and then
+more and more slowly up to its period, and `initialDelaySeconds` only keeps early failures from counting. A lesson
+must not wait 10 s for a server that was ready after 0.1 s.
+https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-readiness-startup-probes/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from labkit.embedded.addresses import listen_port
+from labkit.embedded.node.environment import ContainerConfigError
+
+FIRST_INTERVAL = 0.025
+INTERVAL_GROWTH = 1.25
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one attempt said; `message` in the kubelet's words, for the Unhealthy event."""
+
+    ok: bool
+    message: str = ""
+
+
+ExecInContainer = Callable[[list[str], float], Awaitable[Result]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a container's probes go."""
+
+    pod_ip: str
+    ports: Mapping[str, int]  # the container's named ports
+    run: ExecInContainer
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The numbers of a probe, with the defaults of the API."""
+
+    initial_delay: float
+    period: float
+    timeout: float
+    failures: int
+    successes: int
+
+    @classmethod
+    def of(cls, probe: Mapping[str, Any]) -> Timing:
+        """From a Probe object."""
+        return cls(
+            initial_delay=float(probe.get("initialDelaySeconds") or 0),
+            period=max(1.0, float(probe.get("periodSeconds") or 10)),
+            timeout=max(1.0, float(probe.get("timeoutSeconds") or 1)),
+            failures=int(probe.get("failureThreshold") or 3),
+            successes=int(probe.get("successThreshold") or 1),
+        )
+
+
+def port_number(port: int | str, names: Mapping[str, int]) -> int:
+    """A port given by number or by the name of a container port."""
+    if isinstance(port, str) and not port.isdigit():
+        if port not in names:
+            raise ContainerConfigError(f"probe names the port {port!r}, which the container does not have")
+        return names[port]
+    return int(port)
+
+
+async def attempt(probe: Mapping[str, Any], target: Target) -> Result:
+    """Try once."""
+    timeout = Timing.of(probe).timeout
+    try:
+        if http := probe.get("httpGet"):
+            return await asyncio.wait_for(_http(http, target), timeout)
+        if tcp := probe.get("tcpSocket") or probe.get("grpc"):
+            # Real kubelets ask a gRPC server's health service; here an accepted connection counts.
+            return await asyncio.wait_for(_tcp(tcp, target), timeout)
+        if command := (probe.get("exec") or {}).get("command"):
+            return await target.run(list(command), timeout)
+    except TimeoutError:
+        return Result(False, f"timed out after {timeout:.0f} s")
+    except (OSError, ContainerConfigError, ValueError) as error:
+        return Result(False, str(error).splitlines()[0])
+    return Result(True)
+
+
+async def _tcp(tcp: Mapping[str, Any], target: Target) -> Result:
+    port = listen_port(port_number(tcp["port"], target.ports))
+    _, writer = await asyncio.open_connection(tcp.get("host") or target.pod_ip, port)
+    writer.close()
+    return Result(True)
+
+
+async def _http(http: Mapping[str, Any], target: Target) -> Result:
+    """One GET without a client library: a probe must cost little. 200 to 399 is a success."""
+    declared = port_number(http["port"], target.ports)
+    host, path = http.get("host") or target.pod_ip, http.get("path") or "/"
+    tls = None
+    if (http.get("scheme") or "HTTP").upper() == "HTTPS":
+        tls = ssl.create_default_context()  # the kubelet does not verify the certificate either
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+    headers = {"Host": f"{host}:{declared}", "User-Agent": "kube-probe/labkit", "Accept": "*/*"}
+    headers.update({h["name"]: str(h.get("value", "")) for h in http.get("httpHeaders") or []})
+    request = f"GET {path if path.startswith('/') else '/' + path} HTTP/1.1\r\n"
+    request += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "Connection: close\r\n\r\n"
+    reader, writer = await asyncio.open_connection(host, listen_port(declared), ssl=tls)
+    try:
+        writer.write(request.encode())
+        line = (await reader.readline()).decode("latin-1")
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    words = line.split(None, 2)
+    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
+        raise ConnectionResetError("EOF" if not line else "the answer is not HTTP")
+    status = int(words[1])
+    if 200 <= status < 400:
+        return Result(True)
+    return Result(False, f"HTTP probe failed with statuscode: {status}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a series of attempts says now: `healthy` after enough successes or failures, else None (undecided)."""
+
+    healthy: bool | None
+    message: str
+    failed: bool  # this very attempt failed, at the probe's own pace: worth an event
+
+
+async def follow(
+    probe: Mapping[str, Any], target: Target, *, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Verdict]:
+    """Verdicts, one for each counted attempt, until the caller stops."""
+    timing = Timing.of(probe)
+    begun = last_counted = clock()
+    interval, failures, successes = FIRST_INTERVAL, 0, 0
+    healthy_once = False
+    while True:
+        result = await attempt(probe, target)
+        now = clock()
+        if result.ok:
+            failures, successes, healthy_once = 0, successes + 1, True
+            yield Verdict(True if successes >= timing.successes else None, "", False)
+        elif now - begun >= timing.initial_delay and (healthy_once or now - last_counted >= timing.period):
+            last_counted = now
+            failures, successes = failures + 1, 0
+            yield Verdict(False if failures >= timing.failures else None, result.message, True)
+        quick = not healthy_once or successes < timing.successes
+        await asyncio.sleep(min(interval, timing.period) if quick else timing.period)
+        interval *= INTERVAL_GROWTH

@@ -1,0 +1,299 @@
+"""`kubectl exec` and `kubectl attach` over a websocket: the subprotocols v5 and v4.channel.k8s.io.
+
+Each binary message begins with the number of its channel: 0 stdin, 1 stdout, 2 stderr, 3 the final Status, 4 the
+terminal's size as JSON. v5 adds message 255: the channel whose number follows is closed (the end of stdin).
+https://github.com/kubernetes/enhancements/tree/master/keps/sig-api-machinery/4006-transition-spdy-to-websockets
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from labkit.embedded.node.console import QUIET, Input, Output, set_size, take_terminal
+from labkit.embedded.node.container import Container
+from labkit.embedded.node.logs import LogFile, LogOptions, read_log
+from labkit.embedded.node.processes import Process
+from labkit.embedded.node.sandbox import ProgramNotFoundError
+
+STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+HIGH_WATER = 64
+"""Messages that may wait for a slow client before the program is made to wait too."""
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """Which streams the caller wants."""
+
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> StreamOptions:
+        """From the query: kubectl writes `stdin=true`, the kubelet's own API `input=1`."""
+
+        def wanted(*names: str) -> bool:
+            return any(query.get(name, "").lower() in ("1", "true") for name in names)
+
+        tty = wanted("tty")
+        return cls(wanted("stdin", "input"), wanted("stdout", "output"), wanted("stderr", "error") and not tty, tty)
+
+
+def success() -> dict[str, Any]:
+    """The Status of a program that ended with 0."""
+    return {"metadata": {}, "status": "Success"}
+
+
+def exited(code: int, detail: str = "") -> dict[str, Any]:
+    """The Status of a program that ended with another code; clients take the code from the cause ExitCode."""
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "message": f"command terminated with non-zero exit code: {detail or f'exit code {code}'}",
+        "reason": "NonZeroExitCode",
+        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
+    }
+
+
+def failed(message: str) -> dict[str, Any]:
+    """The Status when there was nothing to run."""
+    return {"metadata": {}, "status": "Failure", "message": message, "reason": "InternalError", "code": 500}
+
+
+class Channels:
+    """The channels of one websocket. Sending is in order; a slow client slows the program down, not us."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self.socket = socket
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._outputs: list[Output] = []
+        self._paused = False
+        self._sender = asyncio.create_task(self._send())
+
+    def attach(self, output: Output) -> Output:
+        """Pause this output when the client does not keep up."""
+        self._outputs.append(output)
+        return output
+
+    def put(self, channel: int, data: bytes) -> None:
+        """Queue one message."""
+        self._queue.put_nowait(bytes((channel,)) + data)
+        if self._queue.qsize() > HIGH_WATER and not self._paused:
+            self._paused = True
+            for output in self._outputs:
+                output.pause()
+
+    async def finish(self, status: dict[str, Any]) -> None:
+        """Send the Status behind all that was queued, and close."""
+        self.put(ERROR, json.dumps(status).encode())
+        self._queue.put_nowait(None)
+        await self._sender
+        with contextlib.suppress(ConnectionError):
+            await self.socket.close()
+
+    async def drop(self) -> None:
+        """The client is gone."""
+        self._sender.cancel()
+        await asyncio.gather(self._sender, return_exceptions=True)
+
+    async def _send(self) -> None:
+        while (message := await self._queue.get()) is not None:
+            with contextlib.suppress(ConnectionError):  # noticed by whoever reads
+                await self.socket.send_bytes(message)
+            if self._paused and self._queue.qsize() < HIGH_WATER // 2:
+                self._paused = False
+                for output in self._outputs:
+                    output.resume()
+
+    async def receive(self, stdin: Input | None, terminal: int | None) -> None:
+        """Hand on what the client sends, until it goes away."""
+        async for message in self.socket:
+            data = message.data.encode() if message.type is WSMsgType.TEXT else message.data
+            if not data:
+                continue
+            if data[0] == STDIN and stdin:
+                await stdin.write(data[1:])
+            elif data[0] == RESIZE and terminal is not None:
+                with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+                    size = json.loads(data[1:])
+                    set_size(terminal, int(size["Height"]), int(size["Width"]))
+            elif data[0] == CLOSE and len(data) > 1 and data[1] == STDIN and stdin:
+                stdin.close()
+
+
+@dataclass
+class _Running:
+    """A program of `kubectl exec` with our ends of its streams."""
+
+    process: Process
+    stdin: Input | None
+    outputs: list[Output]
+    terminal: int | None = None
+
+    async def drain(self) -> None:
+        """What it wrote before it ended; a background process may hold the pipe open for longer."""
+        waits = [asyncio.wait_for(output.ended.wait(), QUIET) for output in self.outputs]
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    def close(self) -> None:
+        for output in self.outputs:
+            output.close()
+        if self.stdin:
+            self.stdin.close()
+
+
+async def exec_in_container(
+    socket: web.WebSocketResponse, container: Container, command: list[str], options: StreamOptions
+) -> None:
+    """Run a program beside a container's own, in the same environment, with its streams on the websocket."""
+    channels = Channels(socket)
+    # The kubelet sends an empty message at once, so that a client knows that it is connected.
+    channels.put(STDOUT if options.stdout else STDERR if options.stderr else ERROR, b"")
+    sandbox = container.sandbox
+    env = await sandbox.environment(container.spec)
+    if options.tty:
+        env = {"TERM": "xterm", **env}
+    try:
+        argv = sandbox.resolve(container.spec, command, env)
+        running = _start(channels, container, argv, env, options)
+    except (ProgramNotFoundError, OSError) as error:
+        code, why = _why_not(error, command[0])
+        text = f"OCI runtime exec failed: exec failed: unable to start container process: {why}"
+        channels.put(STDERR if options.stderr else STDOUT, f"{text}\n".encode())
+        await channels.finish(exited(code, text))
+        return
+    await _talk(channels, running)
+
+
+def _why_not(error: ProgramNotFoundError | OSError, name: str) -> tuple[int, str]:
+    """127 for a program that is not there, 126 for one that cannot be executed, as in a shell."""
+    if isinstance(error, ProgramNotFoundError):
+        return 127, error.what
+    return 126, f'exec: "{name}": {(error.strerror or "cannot execute").lower()}'
+
+
+def _start(
+    channels: Channels, container: Container, argv: list[str], env: dict[str, str], options: StreamOptions
+) -> _Running:
+    cwd = container.sandbox.working_directory(container.spec)
+    if options.tty:
+        return _start_at_terminal(channels, argv, env, cwd)
+    theirs: list[int] = []
+    outputs = []
+    stdin = None
+    targets = []
+    try:
+        for wanted, channel in ((options.stdout, STDOUT), (options.stderr, STDERR)):
+            if not wanted:
+                targets.append(asyncio.subprocess.DEVNULL)
+                continue
+            ours, their = os.pipe()
+            theirs.append(their)
+            targets.append(their)
+            outputs.append(channels.attach(Output(ours, _sink(channels, channel))))
+        source: int = asyncio.subprocess.DEVNULL
+        if options.stdin:
+            source, ours = os.pipe()
+            theirs.append(source)
+            stdin = Input(ours)
+        process = Process.start(
+            argv, env=env, cwd=cwd, stdin=source, stdout=targets[0], stderr=targets[1], owns_session=False
+        )
+    except OSError:
+        _Running.close(_Running(None, stdin, outputs))  # type: ignore[arg-type]
+        raise
+    finally:
+        for descriptor in theirs:
+            os.close(descriptor)
+    return _Running(process, stdin, outputs)
+
+
+def _start_at_terminal(channels: Channels, argv: list[str], env: dict[str, str], cwd: Any) -> _Running:
+    master, side = pty.openpty()
+    set_size(master, 24, 80)
+    output = channels.attach(Output(os.dup(master), _sink(channels, STDOUT)))
+    stdin = Input(master)
+    try:
+        process = Process.start(argv, env=env, cwd=cwd, stdin=side, stdout=side, stderr=side, preexec=take_terminal)
+    except OSError:
+        output.close()
+        stdin.close()
+        raise
+    finally:
+        os.close(side)
+    return _Running(process, stdin, [output], master)
+
+
+def _sink(channels: Channels, channel: int) -> Any:
+    return lambda data: channels.put(channel, data)
+
+
+async def _talk(channels: Channels, running: _Running) -> None:
+    """Until the program ends, or the client goes away, which ends the program."""
+    receiving = asyncio.create_task(channels.receive(running.stdin, running.terminal))
+    ending = asyncio.create_task(running.process.wait())
+    try:
+        await asyncio.wait([receiving, ending], return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            ended = ending.result()
+            await running.drain()
+            code = 137 if ended.code is None else ended.code
+            await channels.finish(success() if code == 0 else exited(code))
+        else:
+            await channels.drop()
+    finally:
+        receiving.cancel()
+        ending.cancel()
+        running.process.kill()
+        running.close()
+        await asyncio.gather(receiving, ending, return_exceptions=True)
+
+
+async def attach_to_container(
+    socket: web.WebSocketResponse, container: Container, options: StreamOptions, log: LogFile, ended: asyncio.Event
+) -> None:
+    """Connect to a container's own streams: its console if it has one, otherwise what it writes from now on."""
+    channels = Channels(socket)
+    channels.put(STDOUT, b"")
+    console = container.console
+    stdin = console.input if console and options.stdin else None
+    receiving = asyncio.create_task(channels.receive(stdin, console.terminal if console else None))
+    reading = asyncio.create_task(_read_from(channels, container, log, ended))
+    try:
+        await asyncio.wait([receiving, reading], return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            state = container.record.terminated or container.record.last_state.get("terminated") or {}
+            code = int(state.get("exitCode", 0))
+            await channels.finish(success() if code == 0 else exited(code))
+        else:
+            await channels.drop()
+    finally:
+        receiving.cancel()
+        reading.cancel()
+        await asyncio.gather(receiving, reading, return_exceptions=True)
+
+
+async def _read_from(channels: Channels, container: Container, log: LogFile, ended: asyncio.Event) -> None:
+    console = container.console
+    if console and console.output:
+        sink = _sink(channels, STDOUT)
+        console.output.sinks.append(sink)
+        try:
+            await console.output.ended.wait()
+            await ended.wait()
+        finally:
+            console.output.sinks.remove(sink)
+        return
+    async for piece in read_log(log, LogOptions(follow=True, tail_lines=0), ended):
+        channels.put(STDOUT, piece)
