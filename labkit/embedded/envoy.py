@@ -1,7 +1,7 @@
-"""What everybody who runs an Envoy here needs: the binary, its flags, a bootstrap, files it reads, its admin socket.
+"""What everybody needs here who runs an Envoy: the binary, its flags, the files it reads, its admin socket.
 
-The node proxy and the sidecars' `pilot-agent` share this. It knows Envoy, and neither Kubernetes nor Istio.
-The first half is pure (builders of dictionaries), the second half touches files, processes and sockets.
+The node proxy and the sidecars' `pilot-agent` share this. The messages themselves are in
+`labkit.embedded.envoy_messages`, which is pure; they can be had from here as well.
 Only the standard library is imported: `pilot-agent` must start fast.
 """
 
@@ -10,22 +10,49 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable
 from http.client import HTTPConnection
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from labkit.embedded.envoy_messages import (
+    CLUSTER_TYPE,
+    ENDPOINTS_TYPE,
+    LISTENER_TYPE,
+    SECRET_TYPE,
+    TYPE,
+    Config,
+    bootstrap,
+    discovery_response,
+    file_source,
+    lb_endpoint,
+    pipe_address,
+    socket_address,
+)
 from labkit.errors import MachineError
 
-Config = dict[str, Any]
-"""A message of Envoy's API as JSON."""
-
-TYPE = "type.googleapis.com/"
-LISTENER_TYPE = f"{TYPE}envoy.config.listener.v3.Listener"
-CLUSTER_TYPE = f"{TYPE}envoy.config.cluster.v3.Cluster"
-ENDPOINTS_TYPE = f"{TYPE}envoy.config.endpoint.v3.ClusterLoadAssignment"
-SECRET_TYPE = f"{TYPE}envoy.extensions.transport_sockets.tls.v3.Secret"
+__all__ = [
+    "CLUSTER_TYPE",
+    "DRAIN_SECONDS",
+    "ENDPOINTS_TYPE",
+    "LISTENER_TYPE",
+    "SECRET_TYPE",
+    "SUN_PATH_MAX",
+    "TYPE",
+    "Config",
+    "admin_get",
+    "bootstrap",
+    "check_socket_path",
+    "discovery_response",
+    "envoy_binary",
+    "envoy_command",
+    "file_source",
+    "lb_endpoint",
+    "pipe_address",
+    "socket_address",
+    "write_atomically",
+    "write_if_changed",
+]
 
 DRAIN_SECONDS = 2
 """How long connections of a removed or changed listener live on.
@@ -36,67 +63,6 @@ not go on for the rest of the exercise, and an HTTP request in flight needs well
 
 SUN_PATH_MAX = 107
 """Longest path of a unix socket: sizeof(sockaddr_un.sun_path) less the closing zero, unix(7)."""
-
-
-# Pure builders
-
-
-def file_source(path: Path, *, watched_directory: Path | None = None) -> Config:
-    """A ConfigSource that reads `path` again when a file is renamed over it.
-
-    With `watched_directory`, any rename in that directory makes Envoy read `path` again: for files behind symbolic
-    links, as in mounted ConfigMaps. Without it, only a rename over `path` itself does.
-    https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/core/v3/config_source.proto
-    """
-    source: Config = {"path": str(path)}
-    if watched_directory:
-        source["watched_directory"] = {"path": str(watched_directory)}
-    return {"path_config_source": source, "resource_api_version": "V3"}
-
-
-def discovery_response(type_url: str, version: str, resources: Iterable[Config]) -> Config:
-    """The content of an xDS file: one DiscoveryResponse whose resources all have `type_url`."""
-    return {"version_info": version, "resources": [{"@type": type_url, **resource} for resource in resources]}
-
-
-def socket_address(address: str, port: int) -> Config:
-    """An Address message; `port` is the port on the wire."""
-    return {"socket_address": {"address": address, "port_value": port}}
-
-
-def pipe_address(path: Path) -> Config:
-    """An Address message for a unix socket that only this user may open."""
-    return {"pipe": {"path": str(path), "mode": 0o600}}
-
-
-def lb_endpoint(address: str, port: int) -> Config:
-    """One LbEndpoint."""
-    return {"endpoint": {"address": socket_address(address, port)}}
-
-
-def bootstrap(
-    *,
-    node_id: str,
-    node_cluster: str,
-    admin_socket: Path,
-    lds: Path,
-    cds: Path,
-    watched_directory: Path | None = None,
-    metadata: Config | None = None,
-) -> Config:
-    """The bootstrap: who this Envoy is, admin on a unix socket, listeners and clusters from files.
-
-    The admin interface can stop the proxy and shows its secrets' metadata, so it never gets a TCP port, which
-    every local user could reach. What a proxy adds (static resources, tracing) the caller merges into the result.
-    """
-    return {
-        "node": {"id": node_id, "cluster": node_cluster, "metadata": metadata or {}},
-        "admin": {"address": pipe_address(admin_socket)},
-        "dynamic_resources": {
-            "lds_config": file_source(lds, watched_directory=watched_directory),
-            "cds_config": file_source(cds, watched_directory=watched_directory),
-        },
-    }
 
 
 def envoy_command(
@@ -119,9 +85,6 @@ def envoy_command(
         "--log-level",
         log_level,
     ]
-
-
-# Files, processes, sockets
 
 
 def envoy_binary() -> Path:

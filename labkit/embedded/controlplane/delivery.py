@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from labkit.embedded.controlplane.translation.model import Key
-from labkit.embedded.envoy import Config
+from labkit.embedded.envoy_messages import Config
 
 
 class Delivery:

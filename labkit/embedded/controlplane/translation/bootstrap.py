@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from labkit.embedded import envoy
-from labkit.embedded.envoy import TYPE, Config, pipe_address, socket_address
+from labkit.embedded import envoy_messages
+from labkit.embedded.envoy_messages import TYPE, Config, pipe_address, socket_address
 
 STATS_PORT = 15090
 STATS_PATH = "/stats/prometheus"
@@ -21,7 +21,7 @@ def make_bootstrap(environment: Mapping[str, str], directory: Path, admin_socket
     """The bootstrap of the sidecar whose pod has this environment; its files lie in `directory`."""
     namespace, pod, address = environment["POD_NAMESPACE"], environment["POD_NAME"], environment["INSTANCE_IP"]
     workload = environment.get("ISTIO_META_WORKLOAD_NAME") or pod
-    config = envoy.bootstrap(
+    config = envoy_messages.bootstrap(
         node_id=f"sidecar~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local",
         node_cluster=f"{workload}.{namespace}",
         admin_socket=admin_socket,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from labkit.embedded.controlplane.translation.model import MeshConfig
-from labkit.embedded.envoy import TYPE, Config
+from labkit.embedded.envoy_messages import TYPE, Config
 
 HCM = "envoy.filters.network.http_connection_manager"
 TCP_PROXY = "envoy.filters.network.tcp_proxy"

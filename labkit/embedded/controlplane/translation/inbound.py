@@ -23,7 +23,7 @@ from pathlib import Path
 from labkit.embedded import addresses
 from labkit.embedded.controlplane.translation import filters, tls
 from labkit.embedded.controlplane.translation.model import MeshConfig, Service, Sidecar, Snapshot, target_port
-from labkit.embedded.envoy import TYPE, Config, lb_endpoint, socket_address
+from labkit.embedded.envoy_messages import TYPE, Config, lb_endpoint, socket_address
 from labkit.policy.inbound import (
     SERVER_ALPN_HTTP,
     SERVER_ALPN_TCP,

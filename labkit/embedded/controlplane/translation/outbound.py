@@ -23,7 +23,7 @@ from labkit.embedded import addresses
 from labkit.embedded.controlplane.translation import filters, tls
 from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE, CONNECT_TIMEOUT, same_protocol_options
 from labkit.embedded.controlplane.translation.model import Endpoint, Service, ServicePort, Sidecar, Snapshot
-from labkit.embedded.envoy import TYPE, Config, file_source, lb_endpoint, socket_address
+from labkit.embedded.envoy_messages import TYPE, Config, file_source, lb_endpoint, socket_address
 from labkit.policy.identity import spiffe_id
 from labkit.policy.inbound import ARRIVES_AS_HTTP
 from labkit.policy.modes import MutualTLSMode

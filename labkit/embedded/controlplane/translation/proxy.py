@@ -13,7 +13,7 @@ from pathlib import Path
 
 from labkit.embedded.controlplane.translation import inbound, outbound, special
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
-from labkit.embedded.envoy import (
+from labkit.embedded.envoy_messages import (
     CLUSTER_TYPE,
     ENDPOINTS_TYPE,
     LISTENER_TYPE,

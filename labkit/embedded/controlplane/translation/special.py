@@ -23,7 +23,7 @@ from labkit.embedded.controlplane.translation import filters, tls
 from labkit.embedded.controlplane.translation.bootstrap import STATS_CLUSTER, STATS_PATH
 from labkit.embedded.controlplane.translation.inbound import CONNECT_TIMEOUT
 from labkit.embedded.controlplane.translation.model import HttpProbe, MeshConfig, Sidecar
-from labkit.embedded.envoy import TYPE, Config, lb_endpoint, socket_address
+from labkit.embedded.envoy_messages import TYPE, Config, lb_endpoint, socket_address
 
 READY_PORT, AGENT_PORT = 15021, 15020
 READY_PATH = "/healthz/ready"

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from labkit.embedded.controlplane.translation.model import MeshConfig
-from labkit.embedded.envoy import TYPE, Config, file_source
+from labkit.embedded.envoy_messages import TYPE, Config, file_source
 from labkit.policy.identity import trust_domain_san_prefixes
 from labkit.policy.inbound import CIPHER_SUITES, MAX_TLS_VERSION, MESH_TCP_ALPN
 
