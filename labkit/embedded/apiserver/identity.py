@@ -1,0 +1,131 @@
+"""Who the server is and whom it serves: the cluster's CA, the server's certificate, the token, the kubeconfig.
+
+One user, one bearer token. All files are private (0600) and lie in the cluster's own directory (0700). The CA signs
+only this cluster's API server and kubelet; the mesh has another one.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from labkit.embedded.paths import ClusterPaths
+
+LIFETIME = timedelta(days=365)  # a workshop's cluster lives for hours; renewed when less than half is left
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner reads, all or nothing."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    aside.replace(path)
+
+
+def ensure_certificates(paths: ClusterPaths, address: str) -> None:
+    """Make `ca.crt`, `ca.key`, `apiserver.crt`, `apiserver.key` unless good ones are there."""
+    wanted = [paths.pki_dir / name for name in ("ca.crt", "ca.key", "apiserver.crt", "apiserver.key")]
+    if all(path.exists() for path in wanted) and _still_good(paths.pki_dir / "apiserver.crt", address):
+        return
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    now = datetime.now(UTC)
+
+    def pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+        return key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    def named(name: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+    def builder(subject: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(named(subject))
+            .issuer_name(named(f"labkit-{paths.name}-ca"))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(minutes=5))
+            .not_valid_after(now + LIFETIME)
+        )
+
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    ca_usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+    ca = (
+        builder(f"labkit-{paths.name}-ca", ca_key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(ca_usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    key = ec.generate_private_key(ec.SECP256R1())
+    names: list[x509.GeneralName] = [x509.IPAddress(ip_address(address))]
+    for name in ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"):
+        names.append(x509.DNSName(name))
+    leaf = (
+        builder("kube-apiserver", key)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    contents = (ca.public_bytes(pem), pem_key(ca_key), leaf.public_bytes(pem), pem_key(key))
+    for path, content in zip(wanted, contents, strict=True):
+        write_private(path, content)
+
+
+def _still_good(certificate: Path, address: str) -> bool:
+    from cryptography import x509
+
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return False
+    fresh = leaf.not_valid_after_utc - datetime.now(UTC) > LIFETIME / 2
+    return fresh and ip_address(address) in names.get_values_for_type(x509.IPAddress)
+
+
+def ensure_token(path: Path) -> str:
+    """The secret in `path`, made when it is missing."""
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(32).encode())
+    return path.read_text().strip()
+
+
+def server_tls(paths: ClusterPaths) -> ssl.SSLContext:
+    """The server's side of TLS. Only HTTP/1.1 is spoken, and said so in ALPN."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(paths.pki_dir / "apiserver.crt", paths.pki_dir / "apiserver.key")
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def write_kubeconfig(paths: ClusterPaths, address: str, port: int, token: str) -> None:
+    """The file that kubectl and every other client are given. JSON, which is YAML too."""
+    name = f"labkit-{paths.name}"
+    ca = base64.b64encode((paths.pki_dir / "ca.crt").read_bytes()).decode()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": name, "cluster": {"server": f"https://{address}:{port}", "certificate-authority-data": ca}}
+        ],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
+    write_private(paths.kubeconfig, json.dumps(config, indent=2).encode())

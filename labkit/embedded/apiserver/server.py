@@ -1,0 +1,180 @@
+"""The server: TLS and token at the door, routes to discovery, resources and streams, errors as Status objects."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import ssl
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from labkit.embedded import addresses
+from labkit.embedded.apiserver import discovery, identity, seeds
+from labkit.embedded.apiserver.admission import Admission
+from labkit.embedded.apiserver.customresources import kinds_of
+from labkit.embedded.apiserver.failures import StatusError, method_not_allowed, no_such_path, too_large, unauthorized
+from labkit.embedded.apiserver.handlers import Handlers
+from labkit.embedded.apiserver.registry import Registry
+from labkit.embedded.apiserver.requests import parse_accept, parse_target
+from labkit.embedded.apiserver.resources import CRDS, Catalogue
+from labkit.embedded.apiserver.storage import Change, Record, Storage, encode
+from labkit.embedded.apiserver.subresources import Subresources
+from labkit.embedded.paths import ClusterPaths
+from labkit.errors import MachineError
+
+log = logging.getLogger(__name__)
+
+BODY_LIMIT = 3 * 1024 * 1024  # Kubernetes' own limit of a request body
+OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})  # for anonymous probes, as in Kubernetes
+
+
+class ApiServer:
+    """One embedded cluster's API server. `start` returns when it answers; `stop` when it no longer does."""
+
+    def __init__(self, *, paths: ClusterPaths, block: int, port: int = 6443) -> None:
+        self.paths = paths
+        self.block = block
+        self.port = port
+        self.address = addresses.node_ip(block)
+        self._runner: web.AppRunner | None = None
+        self._storage: Storage | None = None
+
+    async def start(self) -> None:
+        """Open the store, seed it, listen. Raises MachineError when the port is taken."""
+        self.paths.make()
+        identity.ensure_certificates(self.paths, self.address)
+        self._token = identity.ensure_token(self.paths.pki_dir / "admin-token")
+        identity.ensure_token(self.paths.pki_dir / "kubelet-token")
+        self._storage = storage = Storage(self.paths.database)
+        self._catalogue = Catalogue()
+        for record in storage.records(CRDS):
+            self._serve_definition(record)
+        storage.listen(CRDS, self._on_definition)
+        admission = Admission()
+        registry = Registry(storage, self._catalogue, admission, self.block)
+        self._handlers = Handlers(registry, Subresources(registry))
+        await seeds.plant(registry, self.block, self.port)
+        await self._listen()
+        identity.write_kubeconfig(self.paths, self.address, self.port, self._token)
+        log.info("API server at https://%s:%d", self.address, self.port)
+
+    async def _listen(self) -> None:
+        app = web.Application(client_max_size=BODY_LIMIT)
+        app.router.add_route("*", "/{path:.*}", self._serve)
+        runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5, keepalive_timeout=75
+        )
+        await runner.setup()
+        site = web.TCPSite(runner, self.address, self.port, ssl_context=identity.server_tls(self.paths), backlog=512)
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            assert self._storage is not None
+            self._storage.close()
+            raise MachineError(
+                f"The API server cannot listen on {self.address}:{self.port}: {error.strerror or error}.",
+                meaning="Another cluster or program has this address.",
+                next_step="Run 'labkit status' to see which clusters run, or choose another name or block.",
+                address=self.address,
+                port=self.port,
+            ) from error
+        self._runner = runner
+
+    async def stop(self) -> None:
+        """End all requests, close the store."""
+        if self._runner:
+            await self._runner.cleanup()
+            self._runner = None
+        if self._storage:
+            self._storage.close()
+            self._storage = None
+
+    # Custom kinds come and go.
+
+    def _serve_definition(self, record: Record) -> None:
+        self._catalogue.set_custom(record.name, kinds_of(record.load()))
+
+    def _on_definition(self, change: Change) -> None:
+        if change.after:
+            self._serve_definition(change.after)
+        elif change.before and self._storage:
+            spec = change.before.load()["spec"]
+            resource = f"{spec['group']}/{spec['names']['plural']}"
+            for record in self._storage.records(resource):
+                self._storage.remove(resource, record.namespace, record.name)
+            self._catalogue.drop_custom(change.before.name)
+
+    # Requests.
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        try:
+            self._authenticate(request)
+            return await self._route(request)
+        except StatusError as failure:
+            return _failure(failure)
+        except web.HTTPRequestEntityTooLarge:
+            return _failure(too_large(BODY_LIMIT))
+        except (asyncio.CancelledError, ConnectionResetError):
+            raise
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path_qs)
+            return _failure(StatusError(500, "InternalError", "Internal error occurred: see the cluster's log"))
+
+    def _authenticate(self, request: web.Request) -> None:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token.encode()):
+            return
+        if request.headers.get("Authorization") or request.path not in OPEN_PATHS:
+            raise unauthorized()
+
+    async def _route(self, request: web.Request) -> web.StreamResponse:
+        path = request.rel_url.raw_path
+        if path in ("/healthz", "/livez", "/readyz") or path.startswith(("/livez/", "/readyz/", "/healthz/")):
+            return web.Response(text="ok")
+        parts = [unquote(part) for part in path.strip("/").split("/")]
+        if target := parse_target(parts):
+            return await self._handlers.handle(request, target)
+        if request.method not in ("GET", "HEAD"):
+            raise method_not_allowed() if parts[0] in ("api", "apis", "version") else no_such_path()
+        return self._document(request, [part for part in parts if part])
+
+    def _document(self, request: web.Request, parts: list[str]) -> web.Response:
+        """What the server says about itself."""
+        aggregated = parse_accept(request.headers.get("Accept", "")).discovery
+        found = None
+        if parts in (["api"], ["apis"]) and aggregated:
+            body = encode(discovery.aggregated(self._catalogue, aggregated, core=parts == ["api"]))
+            media = f"application/json;g=apidiscovery.k8s.io;v={aggregated};as=APIGroupDiscoveryList"
+            return web.Response(body=body, headers={"Content-Type": media})
+        if not parts:
+            found = discovery.paths(self._catalogue)
+        elif parts == ["version"]:
+            found = discovery.VERSION
+        elif parts == ["api"]:
+            found = discovery.api_versions(f"{self.address}:{self.port}")
+        elif parts == ["apis"]:
+            found = discovery.api_groups(self._catalogue)
+        elif parts[0] == "api" and len(parts) == 2:
+            found = discovery.api_resources(self._catalogue, "", parts[1])
+        elif parts[0] == "apis" and len(parts) == 2:
+            found = discovery.api_group(self._catalogue, parts[1])
+        elif parts[0] == "apis" and len(parts) == 3:
+            found = discovery.api_resources(self._catalogue, parts[1], parts[2])
+        if found is None:
+            raise no_such_path()
+        return web.Response(body=encode(found), content_type="application/json")
+
+
+def _failure(failure: StatusError) -> web.Response:
+    body = json.dumps(failure.as_status()).encode()
+    response = web.Response(body=body, status=failure.code, content_type="application/json")
+    if failure.code == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="kubernetes"'
+    return response
+
+
+__all__ = ["ApiServer", "ssl"]
