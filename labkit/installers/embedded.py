@@ -1,0 +1,225 @@
+"""Installs the small control plane of the embedded cluster, as one installs Istio: by applying objects to the API.
+
+The order is that of an installer of Istio: kinds, namespace, control plane, webhooks. It ends when istiod is ready,
+which is when the API server can verify its webhooks and every sidecar that exists has its configuration.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from labkit.cluster import Cluster, Obj
+from labkit.cluster.cluster import Change
+from labkit.cluster.kinds import CONFIGMAP, CRD, DEPLOYMENT, NAMESPACE
+from labkit.cluster.problems import MANAGED_BY_LABEL, MANAGER
+from labkit.errors import InputError, MeshError
+from labkit.policy.injection import DEFAULT_REVISION, REVISION, injection_webhooks
+from labkit.policy.peer_authentication import ROOT_NAMESPACE
+
+DATA = Path(__file__).parent / "data"
+
+Progress = Callable[[str], None]
+
+# istiod is ready within a second; a machine under heavy load gets its time.
+READY_LIMIT = 60.0
+
+ISTIOD_LABELS = {"app": "istiod"}
+ROOT_CONFIGMAP = "istio-ca-root-cert"
+
+# An object's name, https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One control plane: where it lives, and the revision that namespaces name in `istio.io/rev`."""
+
+    namespace: str = ROOT_NAMESPACE
+    revision: str = DEFAULT_REVISION
+
+    def __post_init__(self) -> None:
+        for what, value in (("namespace", self.namespace), ("revision", self.revision)):
+            if not _LABEL.fullmatch(value or ""):
+                raise InputError(
+                    f"{value!r} cannot be the mesh's {what}.",
+                    meaning="It becomes part of the names of objects: at most 63 lower-case letters, digits, hyphens.",
+                    next_step="Use 'istio-system' and 'default', or as on AKS 'aks-istio-system' and 'asm-1-24'.",
+                    field=what,
+                )
+
+    @property
+    def suffix(self) -> str:
+        """What names of this revision end with, as in Istio's charts."""
+        return "" if self.revision == DEFAULT_REVISION else f"-{self.revision}"
+
+    @property
+    def deployment(self) -> str:
+        return f"istiod{self.suffix}"
+
+    def crds(self) -> list[Obj]:
+        """The kinds that the mesh brings."""
+        return self._read("crds.yaml")
+
+    def control_plane(self) -> list[Obj]:
+        """istiod with its account, settings and Service."""
+        return self._read("istiod.yaml")
+
+    def webhooks(self) -> list[Obj]:
+        """Injection, one webhook per way of asking for it, and validation."""
+        mutating, validating = self._read("webhooks.yaml")
+        template = mutating["webhooks"][0]
+        mutating["webhooks"] = [
+            {
+                **copy.deepcopy(template),
+                "name": webhook.name,
+                "namespaceSelector": webhook.namespace_selector(),
+                "objectSelector": webhook.object_selector(),
+            }
+            for webhook in injection_webhooks(self.revision)
+        ]
+        return [mutating, validating]
+
+    def _read(self, name: str) -> list[Obj]:
+        text = (DATA / name).read_text(encoding="utf-8")
+        for parameter, value in (
+            ("NAMESPACE", self.namespace),
+            ("REVISION", self.revision),
+            ("SUFFIX", self.suffix),
+        ):
+            text = text.replace(f"$({parameter})", value)
+        return list(yaml.safe_load_all(text))
+
+
+def install(
+    cluster: Cluster,
+    *,
+    namespace: str = ROOT_NAMESPACE,
+    revision: str = DEFAULT_REVISION,
+    on_progress: Progress = lambda _: None,
+    limit: float = READY_LIMIT,
+) -> list[Change]:
+    """Install the mesh and wait until istiod is ready; what changed. Installing it again changes nothing.
+
+    Raises MeshError when another control plane is there already, WaitTimeoutError when istiod does not get ready.
+    """
+    installation = Installation(namespace, revision)
+    _refuse_another(cluster, installation)
+    changes: list[Change] = []
+    steps = (
+        ("the kind PeerAuthentication", installation.crds()),
+        (f"istiod in the namespace {namespace}", installation.control_plane()),
+        ("the webhooks for injection and validation", installation.webhooks()),
+    )
+    for what, objects in steps:
+        if objects[0]["kind"] == "ServiceAccount":
+            changes.append(cluster.create_namespace(namespace))
+        done = cluster.apply(objects)
+        changes += done
+        new = any(change.action != "unchanged" for change in done)
+        on_progress(f"{'Applied' if new else 'Found'} {what}.")
+    on_progress(f"Waiting for istiod (revision {revision}) to be ready ...")
+    wait_until_ready(cluster, installation, limit=limit)
+    on_progress(f"istiod is ready in {namespace}. Namespaces join with the label istio.io/rev={revision}.")
+    return changes
+
+
+def wait_until_ready(cluster: Cluster, installation: Installation, *, limit: float = READY_LIMIT) -> None:
+    """Watch the Deployment until its pod is ready."""
+
+    def missing(deployments: list[Obj]) -> str:
+        found = next((d for d in deployments if d["metadata"]["name"] == installation.deployment), None)
+        return _not_ready(found) if found else f"there is no deployment {installation.deployment}"
+
+    cluster.wait_until(
+        DEPLOYMENT,
+        missing,
+        what=f"istiod (deployment {installation.deployment} in {installation.namespace}) to be ready",
+        namespace=installation.namespace,
+        labels=ISTIOD_LABELS,
+        limit=limit,
+    )
+
+
+def _not_ready(deployment: Obj) -> str:
+    status: dict[str, Any] = deployment.get("status") or {}
+    if status.get("observedGeneration") != deployment["metadata"].get("generation"):
+        return "the deployment has not been looked at yet"
+    wanted = deployment["spec"].get("replicas", 1)
+    current = min(status.get("updatedReplicas") or 0, status.get("availableReplicas") or 0)
+    return "" if current >= wanted else f"{current} of {wanted} pods are ready"
+
+
+def uninstall(cluster: Cluster, *, on_progress: Progress = lambda _: None, limit: float = READY_LIMIT) -> list[Change]:
+    """Remove every control plane that labkit installed, with its kinds and therefore with all policies.
+
+    Labels on namespaces stay, and pods keep their sidecars, which go on with the configuration they have, until
+    they are made anew: as in life. Webhooks go first, so that no pod is refused on the way.
+    """
+    changes: list[Change] = []
+    for installation in list(installations(cluster)):
+        for objects in (installation.webhooks(), installation.control_plane(), installation.crds()):
+            changes += cluster.delete_documents(objects)
+        changes += _delete_root_certificates(cluster)
+        changes += _delete_secrets(cluster, installation)
+        changes += _delete_namespace(cluster, installation.namespace)
+        on_progress(f"Removed istiod (revision {installation.revision}) from {installation.namespace}.")
+    if not changes:
+        on_progress("There is no mesh of ours to remove.")
+        return []
+    cluster.wait_until_gone([change for change in changes if change.kind in (NAMESPACE, CRD)], limit=limit)
+    on_progress("The mesh is gone. Sidecars that run keep their last configuration until their pods are restarted.")
+    return changes
+
+
+def installations(cluster: Cluster) -> Iterator[Installation]:
+    """The control planes on the cluster that labkit installed."""
+    for deployment in cluster.objects(DEPLOYMENT, labels=ISTIOD_LABELS):
+        if deployment["metadata"].get("labels", {}).get(MANAGED_BY_LABEL) == MANAGER:
+            yield _installation_of(deployment)
+
+
+def _installation_of(deployment: Obj) -> Installation:
+    metadata = deployment["metadata"]
+    return Installation(metadata["namespace"], metadata.get("labels", {}).get(REVISION) or DEFAULT_REVISION)
+
+
+def _refuse_another(cluster: Cluster, wanted: Installation) -> None:
+    """One control plane per cluster: two would write the same sidecars' files and fight over the root namespace."""
+    for deployment in cluster.objects(DEPLOYMENT, labels=ISTIOD_LABELS):
+        found = _installation_of(deployment)
+        if found != wanted:
+            raise MeshError(
+                f"A control plane of revision {found.revision} is already installed in {found.namespace}.",
+                meaning="This version of the mesh can be on a cluster once. Nothing was changed.",
+                next_step="Use that one, or remove it first: 'labkit mesh uninstall'.",
+                namespace=found.namespace,
+                revision=found.revision,
+            )
+
+
+def _delete_root_certificates(cluster: Cluster) -> list[Change]:
+    copies = cluster.objects(CONFIGMAP, labels={"istio.io/config": "true", MANAGED_BY_LABEL: MANAGER})
+    return [
+        cluster.delete(CONFIGMAP, obj["metadata"]["name"], obj["metadata"]["namespace"])
+        for obj in copies
+        if obj["metadata"]["name"] == ROOT_CONFIGMAP
+    ]
+
+
+def _delete_secrets(cluster: Cluster, installation: Installation) -> list[Change]:
+    """The authority: a mesh that is installed anew begins with a new root."""
+    return [cluster.delete("Secret", "istio-ca-secret", installation.namespace)]
+
+
+def _delete_namespace(cluster: Cluster, namespace: str) -> list[Change]:
+    """The namespace, if it was made by the installation; one that was there before is somebody else's."""
+    found = cluster.find(NAMESPACE, namespace)
+    ours = found is not None and found["metadata"].get("labels", {}).get(MANAGED_BY_LABEL) == MANAGER
+    return [cluster.delete(NAMESPACE, namespace)] if ours else []
