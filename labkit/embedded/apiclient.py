@@ -25,6 +25,9 @@ from labkit.errors import ClusterError, InputError
 
 log = logging.getLogger(__name__)
 
+COMPONENT_AGENT = "labkit-component"
+"""How user agents of the cluster's own components begin: what they ask is not use by a person."""
+
 Object = dict[str, Any]
 """A Kubernetes object as JSON."""
 
@@ -79,7 +82,7 @@ class ApiError(ClusterError):
 class ApiClient:
     """A connection pool to one API server, from a kubeconfig. Use as `async with ApiClient(path) as api:`."""
 
-    def __init__(self, kubeconfig: Path, *, user_agent: str = "labkit") -> None:
+    def __init__(self, kubeconfig: Path, *, name: str = "client") -> None:
         try:
             config = yaml.safe_load(kubeconfig.read_text())
             context = next(c["context"] for c in config["contexts"] if c["name"] == config["current-context"])
@@ -94,7 +97,7 @@ class ApiClient:
                 next_step="Run 'labkit down' and 'labkit up'.",
             ) from error
         self._ssl = ssl.create_default_context(cadata=ca)
-        self._headers = {"Authorization": f"Bearer {token}", "User-Agent": user_agent}
+        self._headers = {"Authorization": f"Bearer {token}", "User-Agent": f"{COMPONENT_AGENT}/{name}"}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:

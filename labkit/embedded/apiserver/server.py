@@ -7,11 +7,13 @@ import hmac
 import json
 import logging
 import ssl
+import time
 from urllib.parse import unquote
 
 from aiohttp import web
 
 from labkit.embedded import addresses
+from labkit.embedded.apiclient import COMPONENT_AGENT
 from labkit.embedded.apiserver import discovery, identity, seeds
 from labkit.embedded.apiserver.admission import Admission
 from labkit.embedded.apiserver.customresources import kinds_of
@@ -39,6 +41,8 @@ class ApiServer:
         self.block = block
         self.port = port
         self.address = addresses.node_ip(block)
+        self.last_used = time.monotonic()
+        """When somebody other than the cluster's own components asked last; a cluster that nobody uses may end."""
         self._runner: web.AppRunner | None = None
         self._storage: Storage | None = None
 
@@ -113,6 +117,8 @@ class ApiServer:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         try:
             self._authenticate(request)
+            if not request.headers.get("User-Agent", "").startswith(COMPONENT_AGENT):
+                self.last_used = time.monotonic()
             return await self._route(request)
         except StatusError as failure:
             return _failure(failure)

@@ -34,7 +34,7 @@ class Controllers:
 
     async def start(self) -> None:
         """Begin to reconcile."""
-        api = self._api = await ApiClient(self._kubeconfig, user_agent="labkit-controllers").__aenter__()
+        api = self._api = await ApiClient(self._kubeconfig, name="controllers").__aenter__()
         caches = self._caches = Caches(api)
         self._queues = [
             NamespaceController(caches, cluster_ca(self._kubeconfig)).queue,

@@ -63,7 +63,7 @@ class Istiod:
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        async with ApiClient(self.settings.kubeconfig, user_agent="istiod") as api:
+        async with ApiClient(self.settings.kubeconfig, name="istiod") as api:
             runners = [await self._listen(READY_PORT, webhooks.readiness_application(lambda: self.ready))]
             try:
                 authority = await self._learn_mesh(api)

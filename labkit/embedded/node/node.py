@@ -68,7 +68,7 @@ class Node:
         """Register, take over what an earlier node left, and serve. Raises MachineError, for a taken port say."""
         for directory in (self._paths.node_dir, self._paths.node_dir / "pods", self._paths.node_dir / "hostfs"):
             private_dir(directory)
-        self._api = await ApiClient(self._kubeconfig, user_agent="labkit-node").__aenter__()
+        self._api = await ApiClient(self._kubeconfig, name="node").__aenter__()
         self._events = EventRecorder(self._api, component="kubelet", host=NODE_NAME)
         self._services = Informer(self._api, SERVICES, self._service_changed)
         self._pods = Informer(self._api, PODS, fieldSelector=f"spec.nodeName={NODE_NAME}")
