@@ -1,4 +1,4 @@
-"""Which edge a call takes: from a client, a host and a port, over the Service, to the endpoints and their verdict."""
+"""Which edges a call takes: from a host and a port, over the Service, to the endpoints, and to one verdict."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from labkit.outcomes import Outcome, Probe, Verdict
+from labkit.outcomes import Outcome, Probe, RequestKind, Verdict
 from labkit.policy.client_tls import Policies
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
 from labkit.policy.prediction import predict
@@ -18,15 +18,29 @@ Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """One workload that may take a call, and its container port."""
+
+    workload: Workload
+    port: int
+
+
+@dataclass(frozen=True)
 class Call:
-    """A host and port as the client meets them: the endpoints, and the container's port behind the Service's."""
+    """A host and port as the client meets them, with the endpoints that may take the call.
+
+    `by_service` is False for a pod's own address, which sidecars pass on as it is.
+    """
 
     host: str
-    servers: tuple[Workload, ...]
-    port: int
+    endpoints: tuple[Endpoint, ...] = ()
     protocol: Protocol = Protocol.UNDECLARED
     by_service: bool = True
     headless: bool = False
+
+    @property
+    def servers(self) -> tuple[Workload, ...]:
+        return tuple(endpoint.workload for endpoint in self.endpoints)
 
 
 # https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/
@@ -39,40 +53,55 @@ def service_name(host: str, namespace: str) -> tuple[str, str]:
 def resolve_call(
     host: str, port: int, namespace: str, services: Iterable[Object], pods: Sequence[Object]
 ) -> Call | None:
-    """The endpoints that `host:port` reaches from `namespace`, or None when no Service and no pod answers to it."""
+    """The call that `host:port` means in `namespace`, or None when no Service and no pod answers to it."""
     for pod in pods:
-        if (pod.get("status") or {}).get("podIP") == host:
-            return Call(host, (workload_from_pod(pod),), port, by_service=False)
+        if host and (pod.get("status") or {}).get("podIP") == host:
+            return Call(host, (Endpoint(workload_from_pod(pod), port),), by_service=False)
     where, name = service_name(host, namespace)
     for service in services:
-        metadata, spec = service["metadata"], service["spec"]
+        metadata, spec = service["metadata"], service.get("spec") or {}
         addressed = spec.get("clusterIP") == host and host != "None"
-        if not addressed and (metadata["namespace"], metadata["name"]) != (where, name):
+        if not addressed and (metadata.get("namespace") or "default", metadata["name"]) != (where, name):
             continue
         for service_port in spec.get("ports") or ():
-            if service_port["port"] == port:
-                return _through(service, service_port, host, pods)
+            if service_port.get("port") == port:
+                workloads = [workload_from_pod(pod) for pod in pods if not is_over(pod)]
+                return call_service(service, service_port, workloads, host=host)
     return None
 
 
-def _through(service: Object, service_port: Object, host: str, pods: Sequence[Object]) -> Call:
-    spec = service["spec"]
-    selector = spec.get("selector") or {}
-    here = [pod for pod in pods if pod["metadata"]["namespace"] == service["metadata"]["namespace"]]
-    chosen = [pod for pod in here if selector and labels_match(selector, pod["metadata"].get("labels") or {})]
-    ready = [pod for pod in chosen if _is_ready(pod)] or chosen
-    servers = tuple(workload_from_pod(pod) for pod in ready)
-    target = service_port.get("targetPort", service_port["port"])
-    if isinstance(target, str):  # a named port of the container
-        ports = (port.number for server in servers for port in server.ports if port.name == target)
-        target = next(ports, service_port["port"])
-    headless = spec.get("clusterIP") == "None"
-    return Call(host, servers, int(target), protocol_of(service_port), headless=headless)
+def call_service(service: Object, service_port: Object, workloads: Iterable[Workload], *, host: str = "") -> Call:
+    """The call of one port of a Service: who of `workloads` may take it, and on which container port.
+
+    Only ready pods are endpoints. While none is ready all count, because what the policies will do with the call
+    is asked, and not whether the application is up already.
+    """
+    metadata, spec = service["metadata"], service.get("spec") or {}
+    selector, namespace = spec.get("selector"), metadata.get("namespace") or "default"
+    selected = [
+        one for one in workloads if selector and one.namespace == namespace and labels_match(selector, one.labels)
+    ]
+    standing = [one for one in selected if one.ready] or selected
+    return Call(
+        host=host or f"{metadata['name']}.{namespace}",
+        endpoints=tuple(Endpoint(one, port) for one in standing if (port := target_port(service_port, one))),
+        protocol=protocol_of(service_port),
+        headless=spec.get("clusterIP") == "None",
+    )
 
 
-def _is_ready(pod: Object) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)
+def target_port(service_port: Object, workload: Workload) -> int | None:
+    """Where a Service's port leads in a pod; a name that the pod does not declare leads nowhere."""
+    target = service_port.get("targetPort") or service_port["port"]
+    if isinstance(target, int) or str(target).isdigit():
+        return int(target)
+    return next((one.number for one in workload.ports if one.name == target), None)
+
+
+def is_over(pod: Object) -> bool:
+    """The pod has ended, or is being deleted: no call reaches it."""
+    finished = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return finished or bool((pod.get("metadata") or {}).get("deletionTimestamp"))
 
 
 def predict_call(
@@ -80,31 +109,59 @@ def predict_call(
     call: Call,
     policies: Policies,
     *,
+    request: RequestKind = RequestKind.HTTP,
     root_namespace: str = ROOT_NAMESPACE,
+    enable_auto_mtls: bool = True,
     probe: Probe | None = None,
 ) -> Verdict:
     """The verdict for a call: that of its endpoints, or "it depends" when they differ."""
-    if not call.servers:
-        reason = f"No pod stands behind {call.host}."
-        return Verdict(Outcome.UNKNOWN, (reason,), probe=probe)
+    if call.protocol is Protocol.UDP:
+        return Verdict(Outcome.UNKNOWN, ("UDP is not captured by sidecars.",), probe=probe)
     policies = list(policies)
     verdicts = [
         predict(
             client,
-            server,
-            call.port,
+            endpoint.workload,
+            endpoint.port,
             policies,
             protocol=call.protocol,
+            request=request,
             root_namespace=root_namespace,
+            enable_auto_mtls=enable_auto_mtls,
             by_service=call.by_service,
             original_destination=call.servers if call.headless else None,
             probe=probe,
         )
-        for server in call.servers
+        for endpoint in call.endpoints
     ]
+    return _together(verdicts) if verdicts else _nobody(client, call, request, probe)
+
+
+def _together(verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict for all endpoints. Where they differ the caller's luck decides, so nothing is predicted."""
     counts = Counter(verdict.outcome for verdict in verdicts)
     if len(counts) == 1:
         return verdicts[0]
-    shares = ", ".join(f"{number} of {len(verdicts)} {outcome}" for outcome, number in counts.items())
-    reason = f"It depends on the endpoint that is met: {shares}."
-    return replace(verdicts[0], outcome=Outcome.UNKNOWN, reasons=(reason,), http_status=None, exit_code=None, error="")
+    shares = ", ".join(f"{number} of {len(verdicts)} {outcome}" for outcome, number in sorted(counts.items()))
+    each = dict.fromkeys(verdict.reasons[-1] for verdict in verdicts)
+    return replace(
+        verdicts[0],
+        outcome=Outcome.UNKNOWN,
+        reasons=(f"It depends on the endpoint that is met: {shares}.", *each),
+        http_status=None,
+        exit_code=None,
+        error="",
+    )
+
+
+def _nobody(client: Workload, call: Call, request: RequestKind, probe: Probe | None) -> Verdict:
+    # With a sidecar: 503 and the flag UH. Without one the exit code is curl's 7, or 56 where a proxy on the node
+    # accepts first: not predicted.
+    by_proxy = client.injected and request is RequestKind.HTTP
+    return Verdict(
+        Outcome.REFUSED,
+        (f"No pod stands behind {call.host}.",),
+        http_status=503 if by_proxy else None,
+        error="no healthy upstream" if by_proxy else "connection refused",
+        probe=probe,
+    )

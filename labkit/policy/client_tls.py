@@ -15,6 +15,7 @@ from labkit.policy.identity import TRUST_DOMAIN, spiffe_id
 from labkit.policy.modes import MutualTLSMode
 from labkit.policy.peer_authentication import (
     ROOT_NAMESPACE,
+    EffectiveMTLS,
     PeerAuthentication,
     compose_peer_authentication,
     namespace_mode,
@@ -54,15 +55,15 @@ class ClientTLS:
 # pilot/pkg/networking/core/cluster_tls.go buildUpstreamTLSSettings, applyUpstreamTLSSettings
 # https://istio.io/latest/docs/ops/configuration/traffic-management/tls-configuration/#auto-mtls
 def service_tls(
-    policies: Policies,
-    service_namespace: str,
-    root_namespace: str = ROOT_NAMESPACE,
+    mode: MutualTLSMode | None,
     *,
     enable_auto_mtls: bool = True,
     mesh_external: bool = False,
     original_destination: Sequence[Workload] | None = None,
 ) -> tuple[ServiceTLS, str]:
-    """How clients address a Service as a whole, with the reason. The rules, without a DestinationRule:
+    """How clients address a Service as a whole, with the reason; `mode` is that of its namespace (`namespace_mode`).
+
+    The rules, without a DestinationRule:
 
     1. No TLS if auto mTLS is switched off for the mesh, or the Service is outside it (ServiceEntry).
     2. No TLS if the *namespace* mode of the Service is DISABLE. Workload-specific and port-level policies are not
@@ -77,8 +78,8 @@ def service_tls(
         return ServiceTLS.NONE, "auto mTLS is switched off for the mesh"
     if mesh_external:
         return ServiceTLS.NONE, "the service is outside the mesh"
-    if namespace_mode(policies, service_namespace, root_namespace) is MutualTLSMode.DISABLE:
-        return ServiceTLS.NONE, f"the mode of namespace {service_namespace} is DISABLE, so clients send no TLS there"
+    if mode is MutualTLSMode.DISABLE:
+        return ServiceTLS.NONE, "the mode of the service's namespace is DISABLE, so clients send plaintext there"
     if original_destination is None:
         return ServiceTLS.AUTO, "auto mTLS"
     if original_destination and all(endpoint.tls_mode == TLS_MODE_ISTIO for endpoint in original_destination):
@@ -87,10 +88,10 @@ def service_tls(
 
 
 # pilot/pkg/xds/endpoints/mtls_checker.go
-def endpoint_tls_mode(
-    endpoint: Workload, port: int, policies: Policies, root_namespace: str = ROOT_NAMESPACE
-) -> tuple[str, str]:
-    """The `tlsMode` that clients are told of one endpoint port, with the reason: "istio" or "disabled". The rules:
+def endpoint_tls_mode(endpoint: Workload, port: int, effective: EffectiveMTLS) -> tuple[str, str]:
+    """The `tlsMode` that clients are told of one endpoint port, with the reason: "istio" or "disabled".
+
+    `effective` is what the policies make the endpoint accept (`compose_peer_authentication`). The rules:
 
     1. An endpoint whose label `security.istio.io/tlsMode` is not `istio` is disabled. Injection sets the label.
     2. An endpoint whose effective mode for this container port is DISABLE is disabled; workload-specific and
@@ -99,7 +100,6 @@ def endpoint_tls_mode(
     """
     if endpoint.tls_mode != TLS_MODE_ISTIO:
         return "disabled", f"{endpoint} has no label {TLS_MODE_LABEL}=istio, so it has no sidecar to answer mTLS"
-    effective = compose_peer_authentication(policies, endpoint, root_namespace)
     if effective.mode_for_port(port) is MutualTLSMode.DISABLE:
         return "disabled", f"port {port} of {endpoint} is DISABLE, by {effective.decided_by_for_port(port)}"
     return TLS_MODE_ISTIO, f"{endpoint} has a sidecar, so auto mTLS chooses mTLS"
@@ -124,15 +124,14 @@ def client_tls(
         return ClientTLS(False, f"{client} has no sidecar, so nothing encrypts what it sends")
     policies = list(policies)
     service, why = service_tls(
-        policies,
-        endpoint.namespace,
-        root_namespace,
+        namespace_mode(policies, endpoint.namespace, root_namespace),
         enable_auto_mtls=enable_auto_mtls,
         original_destination=original_destination,
     )
     if service is not ServiceTLS.AUTO:
         return ClientTLS(service is ServiceTLS.ISTIO_MUTUAL, why)
-    tls_mode, why = endpoint_tls_mode(endpoint, port, policies, root_namespace)
+    effective = compose_peer_authentication(policies, endpoint, root_namespace)
+    tls_mode, why = endpoint_tls_mode(endpoint, port, effective)
     if tls_mode == TLS_MODE_ISTIO:
         return ClientTLS(True, why, SOCKET_MATCH_ISTIO)
     return ClientTLS(False, why, SOCKET_MATCH_DISABLED)

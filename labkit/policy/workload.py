@@ -33,6 +33,8 @@ class Workload:
     ports: tuple[ContainerPort, ...] = ()
     injected: bool = False
     address: str = ""
+    # What a workload is does not change when it becomes ready.
+    ready: bool = field(default=True, compare=False)
 
     @property
     def tls_mode(self) -> str:
@@ -64,6 +66,7 @@ def workload_from_pod(pod: Mapping[str, Any]) -> Workload:
         ports=_ports(spec),
         injected=has_sidecar(pod),
         address=(pod.get("status") or {}).get("podIP") or "",
+        ready=is_ready(pod),
     )
 
 
@@ -75,6 +78,13 @@ def has_sidecar(pod: Mapping[str, Any]) -> bool:
     spec = pod.get("spec") or {}
     containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     return any(container.get("name") == PROXY_CONTAINER for container in containers)
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Ready by the pod's condition; without any status it counts as ready, so that manifests can be judged."""
+    status = pod.get("status") or {}
+    conditions = {one.get("type"): one.get("status") for one in status.get("conditions") or ()}
+    return bool(conditions.get("Ready", "False" if status.get("phase") else "True") == "True")
 
 
 def _ports(spec: Mapping[str, Any]) -> tuple[ContainerPort, ...]:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from labkit.errors import InputError
-from labkit.outcomes import DecidingPolicy, Outcome, Probe, Verdict
+from labkit.outcomes import Probe, Verdict
+from labkit.policy.calls import call_service, is_over, predict_call
 from labkit.policy.injection import DEFAULT_REVISION, injection_decision
 from labkit.policy.peer_authentication import KIND, ROOT_NAMESPACE, EffectiveMTLS, compose_peer_authentication
-from labkit.policy.prediction import predict
-from labkit.policy.protocols import Protocol, protocol_of
 from labkit.policy.workload import TLS_MODE_ISTIO, TLS_MODE_LABEL, Workload, labels_match, workload_from_pod
 
 Object = Mapping[str, Any]
@@ -55,7 +54,7 @@ class World:
     def workloads(self, namespace: str) -> list[Workload]:
         """The running pods of a namespace, then what templates without pods will create there."""
         if namespace not in self._workloads:
-            running = [pod for pod in self.pods if _namespace(pod) == namespace and not _is_over(pod)]
+            running = [pod for pod in self.pods if _namespace(pod) == namespace and not is_over(pod)]
             found = [workload_from_pod(pod) for pod in running]
             for template in self.templates:
                 if _namespace(template) == namespace and not _has_pods(template, found):
@@ -102,44 +101,19 @@ class World:
         """What the policies of this world make `workload` accept."""
         return compose_peer_authentication(self._policies, workload, self.root_namespace)
 
-    def endpoints(self, service: Object) -> list[Workload]:
-        """The pods that a Service selects and that are ready. A Service without a selector has none here."""
-        selector = (service.get("spec") or {}).get("selector")
-        if not selector:
-            return []
-        unready = {(_namespace(pod), pod["metadata"]["name"]) for pod in self.pods if not _is_ready(pod)}
-        return [
-            one
-            for one in self.workloads(_namespace(service))
-            if labels_match(selector, one.labels) and (one.namespace, one.name) not in unready
-        ]
-
     def predict(self, probe: Probe) -> Verdict:
         """What will happen when the probe is tried, over all endpoints that may take it."""
         client, service = self.workload(probe.client), self.service(probe.server)
         port = _service_port(service, probe.port, probe.server)
-        protocol = protocol_of(port)
-        if protocol is Protocol.UDP:
-            return Verdict(Outcome.UNKNOWN, ("UDP is not captured by sidecars.",), probe=probe)
-        endpoints = self.endpoints(service)
-        headless = (service.get("spec") or {}).get("clusterIP") == "None"
-        verdicts = [
-            predict(
-                client,
-                endpoint,
-                number,
-                self._policies,
-                protocol=protocol,
-                request=probe.request,
-                root_namespace=self.root_namespace,
-                enable_auto_mtls=self.enable_auto_mtls,
-                original_destination=endpoints if headless else None,
-                probe=probe,
-            )
-            for endpoint in endpoints
-            if (number := _container_port(port, endpoint)) is not None
-        ]
-        return _together(verdicts) if verdicts else _nobody(client, probe)
+        return predict_call(
+            client,
+            call_service(service, port, self.workloads(_namespace(service)), host=probe.server),
+            self._policies,
+            request=probe.request,
+            root_namespace=self.root_namespace,
+            enable_auto_mtls=self.enable_auto_mtls,
+            probe=probe,
+        )
 
     @property
     def _policies(self) -> tuple[Object, ...]:
@@ -184,19 +158,6 @@ def _has_pods(template: Object, running: Iterable[Workload]) -> bool:
     return bool(selector) and any(labels_match(selector, one.labels) for one in running)
 
 
-def _is_over(pod: Object) -> bool:
-    finished = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-    return finished or bool((pod.get("metadata") or {}).get("deletionTimestamp"))
-
-
-def _is_ready(pod: Object) -> bool:
-    """Ready by its condition; a pod of which no status is known counts as ready, so that manifests can be judged."""
-    status = pod.get("status") or {}
-    conditions = {one.get("type"): one.get("status") for one in status.get("conditions") or ()}
-    ready = conditions.get("Ready", "False" if status.get("phase") else "True")
-    return bool(ready == "True")
-
-
 def _service_port(service: Object, number: int, reference: str) -> Object:
     ports = (service.get("spec") or {}).get("ports") or ()
     found: Object | None = next((port for port in ports if port.get("port") == number), None)
@@ -204,42 +165,3 @@ def _service_port(service: Object, number: int, reference: str) -> Object:
         known = ", ".join(str(port.get("port")) for port in ports) or "none"
         raise InputError(f"Service {reference} has no port {number}.", next_step=f"Its ports: {known}.", port=number)
     return found
-
-
-def _container_port(port: Object, endpoint: Workload) -> int | None:
-    """Where a Service's port leads in a pod; a name that the pod does not declare leads nowhere."""
-    target = port.get("targetPort") or port["port"]
-    if isinstance(target, int) or str(target).isdigit():
-        return int(target)
-    return next((one.number for one in endpoint.ports if one.name == target), None)
-
-
-def _together(verdicts: list[Verdict]) -> Verdict:
-    """One verdict for all endpoints; where they differ the caller's luck decides, so nothing is predicted."""
-    first = verdicts[0]
-    if all(verdict.outcome is first.outcome for verdict in verdicts):
-        return first
-    counts = {outcome: sum(v.outcome is outcome for v in verdicts) for outcome in Outcome}
-    split = ", ".join(f"{outcome} at {number}" for outcome, number in counts.items() if number)
-    others = (verdict.reason for verdict in verdicts)
-    return Verdict(
-        Outcome.UNKNOWN,
-        (f"The {len(verdicts)} endpoints differ: {split}.", *dict.fromkeys(others)),
-        client_sends=first.client_sends,
-        probe=first.probe,
-    )
-
-
-def _nobody(client: Workload, probe: Probe) -> Verdict:
-    # With a sidecar: 503 and the flag UH. Without one, a Service without endpoints refuses the connection (curl: 7),
-    # or, where the node's proxy accepts first, resets it.
-    reason = f"Service {probe.server} has no ready endpoint for port {probe.port}."
-    by_proxy = client.injected and probe.request == "http"
-    return Verdict(
-        Outcome.REFUSED,
-        (reason,),
-        DecidingPolicy(),
-        http_status=503 if by_proxy else None,
-        error="no healthy upstream" if by_proxy else "connection refused",
-        probe=probe,
-    )

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from labkit.policy import ServiceTLS, Workload, client_tls, endpoint_tls_mode, service_tls
+from labkit.policy import (
+    ServiceTLS,
+    Workload,
+    client_tls,
+    compose_peer_authentication,
+    endpoint_tls_mode,
+    namespace_mode,
+    service_tls,
+)
 from labkit.policy.client_tls import auto_sni, expected_identities, offered_alpn
 from labkit.policy.protocols import Protocol
 from tests.published.objects import ROOT, peer_authentication
@@ -56,7 +64,7 @@ SERVICE = [
 
 @pytest.mark.parametrize(("policies", "facts", "expected"), [pytest.param(*row[1:], id=row[0]) for row in SERVICE])
 def test_service(policies: Policies, facts: dict[str, Any], expected: ServiceTLS) -> None:
-    decision, reason = service_tls(policies, "foo", **facts)
+    decision, reason = service_tls(namespace_mode(policies, "foo"), **facts)
     assert decision is expected
     assert reason
 
@@ -81,7 +89,7 @@ ENDPOINT = [
 
 @pytest.mark.parametrize(("endpoint", "policies", "expected"), [pytest.param(*row[1:], id=row[0]) for row in ENDPOINT])
 def test_endpoint(endpoint: Workload, policies: Policies, expected: str) -> None:
-    assert endpoint_tls_mode(endpoint, 80, policies)[0] == expected
+    assert endpoint_tls_mode(endpoint, 80, compose_peer_authentication(policies, endpoint))[0] == expected
 
 
 PORT_DISABLE = [foo("STRICT", labels=WEB, ports={80: "DISABLE"})]

@@ -104,32 +104,33 @@ def test_a_replicaset_of_a_deployment_is_not_counted_twice() -> None:
     assert len(World.of([template("web"), owned]).workloads("foo")) == 1
 
 
-GONE = [
-    ("finished", {"status": {"phase": "Succeeded"}}),
-    ("failed", {"status": {"phase": "Failed"}}),
-    ("not ready", {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}}),
-    ("without conditions yet", {"status": {"phase": "Pending"}}),
-]
+NOT_READY = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}}
+READY = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+PENDING = {"status": {"phase": "Pending"}}
+DELETED = {"metadata": {**WEB["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
 
 
-@pytest.mark.parametrize("status", [pytest.param(row[1], id=row[0]) for row in GONE])
+@pytest.mark.parametrize("change", [{"status": {"phase": "Succeeded"}}, {"status": {"phase": "Failed"}}, DELETED])
 @pytest.mark.parametrize(("client", "seen"), [("default/curl", None), ("foo/client", 503)])
-def test_without_a_ready_endpoint_nobody_answers(status: dict[str, Any], client: str, seen: int | None) -> None:
-    world = World.of([OUTSIDE, pod("foo", "client"), {**WEB, **status}, service("foo", "web", 80, 8080)])
+def test_without_a_pod_nobody_answers(change: dict[str, Any], client: str, seen: int | None) -> None:
+    world = World.of([OUTSIDE, pod("foo", "client"), {**WEB, **change}, service("foo", "web", 80, 8080)])
     verdict = world.predict(Probe(client, "foo/web", 80))
     assert (verdict.outcome, verdict.http_status) == ("refused", seen)
-    assert "no ready endpoint" in verdict.reason
+    assert "No pod stands behind foo/web" in verdict.reason
 
 
-def test_a_ready_pod_is_an_endpoint() -> None:
-    ready = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
-    world = World.of([OUTSIDE, {**WEB, **ready}, service("foo", "web", 80, 8080)])
-    assert world.predict(PROBE).outcome == "plaintext"
+@pytest.mark.parametrize("status", [NOT_READY, PENDING])
+def test_while_no_pod_is_ready_the_policies_are_judged_all_the_same(status: dict[str, Any]) -> None:
+    world = World.of([OUTSIDE, {**WEB, **status}, service("foo", "web", 80, 8080), STRICT])
+    assert world.predict(PROBE).exit_code == 56
 
 
-def test_a_pod_that_is_being_deleted_is_no_endpoint() -> None:
-    leaving = {**WEB, "metadata": {**WEB["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
-    assert World.of([leaving, service("foo", "web", 80)]).endpoints(service("foo", "web", 80)) == []
+@pytest.mark.parametrize("status", [NOT_READY, PENDING])
+def test_once_one_pod_is_ready_the_others_do_not_count(status: dict[str, Any]) -> None:
+    naked = pod("foo", "web", port=8080, sidecar=False)
+    naked["metadata"]["name"] = "web-naked"
+    world = World.of([OUTSIDE, {**WEB, **READY}, {**naked, **status}, service("foo", "web", 80, 8080), STRICT])
+    assert world.predict(PROBE).outcome == "refused"
 
 
 def test_where_endpoints_differ_nothing_is_predicted_and_both_reasons_are_given() -> None:
@@ -137,7 +138,7 @@ def test_where_endpoints_differ_nothing_is_predicted_and_both_reasons_are_given(
     old["metadata"]["name"] = "web-old"
     verdict = World.of([OUTSIDE, WEB, old, service("foo", "web", 80, 8080), STRICT]).predict(PROBE)
     assert verdict.outcome == "unknown"
-    assert "plaintext at 1, refused at 1" in verdict.reason
+    assert "1 of 2 plaintext, 1 of 2 refused" in verdict.reason
     assert "foo/default" in verdict.reason
 
 
