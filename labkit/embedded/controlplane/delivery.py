@@ -25,6 +25,11 @@ from labkit.embedded.controlplane.translation.model import Key
 from labkit.embedded.envoy_messages import Config
 
 
+def as_text(content: Config) -> str:
+    """The content of a file as it is written."""
+    return json.dumps(content, separators=(",", ":"))
+
+
 class Delivery:
     """Writes below `root`, and remembers what it wrote."""
 
@@ -43,7 +48,7 @@ class Delivery:
 
     def write(self, path: Path, content: Config) -> bool:
         """Write one file unless it says the same already."""
-        return self.write_text(path, json.dumps(content, separators=(",", ":")))
+        return self.write_text(path, as_text(content))
 
     def write_text(self, path: Path, text: str) -> bool:
         if self._known(path) == text:

@@ -15,26 +15,28 @@ The order within a push is "make before break":
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from labkit.embedded.controlplane.authority import Certificates, utc_now
-from labkit.embedded.controlplane.delivery import Delivery
+from labkit.embedded.controlplane.delivery import Delivery, as_text
 from labkit.embedded.controlplane.state import Dirt, State
 from labkit.embedded.controlplane.translation.model import Key, Sidecar, Snapshot
-from labkit.embedded.controlplane.translation.proxy import make_endpoints_files, make_proxy_config, structure_of
-from labkit.policy.workload import TLS_MODE_ISTIO
+from labkit.embedded.controlplane.translation.proxy import (
+    make_endpoints_files,
+    make_proxy_config,
+    structure_of,
+    tls_modes,
+)
+from labkit.embedded.envoy_messages import Config
 
 log = logging.getLogger(__name__)
 
 # Envoy sees a renamed file within 4 to 7 ms (measured on two cores); this is how long the clients of an endpoint
 # that turns to or from DISABLE get before, or its server gets after.
 SETTLE_SECONDS = 0.015
-
-_MTLS_MARK = f'"tlsMode":"{TLS_MODE_ISTIO}"'
 
 
 class Pusher:
@@ -52,7 +54,7 @@ class Pusher:
         self._clock = clock
         self._changed = asyncio.Event()
         self._structure: object = None
-        self._endpoints: dict[str, str] = {}
+        self._endpoints: dict[str, Config] = {}
         self._served: set[Key] = set()
 
     def poke(self) -> None:
@@ -94,12 +96,12 @@ class Pusher:
         )
 
     async def _deliver(self, snapshot: Snapshot, concerned: set[Key], others: list[Key]) -> int:
-        before, self._endpoints = self._endpoints, _as_text(make_endpoints_files(snapshot))
+        before, self._endpoints = self._endpoints, make_endpoints_files(snapshot)
         new = [name for name in self._endpoints if name not in before]
         changed = [name for name in self._endpoints if name in before and before[name] != self._endpoints[name]]
-        to_plaintext = [name for name in changed if _marks(self._endpoints[name]) < _marks(before[name])]
-        to_mtls = [name for name in changed if _marks(self._endpoints[name]) > _marks(before[name])]
-        clients = [self.state.sidecars[key] for key in self.state.sidecars]
+        to_plaintext = [name for name in changed if _turns(before[name], self._endpoints[name], to_mtls=False)]
+        to_mtls = [name for name in changed if _turns(before[name], self._endpoints[name], to_mtls=True)]
+        clients = list(self.state.sidecars.values())
         written = self._write_endpoints(clients, [*new, *to_plaintext])
         if to_plaintext:
             await asyncio.sleep(SETTLE_SECONDS)
@@ -120,15 +122,15 @@ class Pusher:
         return written + self.delivery.write_all(make_proxy_config(snapshot, sidecar, directory).files(directory))
 
     def _write_endpoints(self, sidecars: Iterable[Sidecar], names: Iterable[str]) -> int:
-        names = list(names)
+        texts = {name: as_text(self._endpoints[name]) for name in names}
         return sum(
-            self.delivery.write_text(self.delivery.directory(sidecar.key) / "eds" / name, self._endpoints[name])
+            self.delivery.write_text(self.delivery.directory(sidecar.key) / "eds" / name, texts[name])
             for sidecar in sidecars
-            for name in names
+            for name in texts
             if sidecar.key in self.state.sidecars
         )
 
-    def _remove_endpoints(self, sidecars: Iterable[Sidecar], before: dict[str, str]) -> None:
+    def _remove_endpoints(self, sidecars: Iterable[Sidecar], before: dict[str, Config]) -> None:
         if before.keys() - self._endpoints.keys():
             for sidecar in sidecars:
                 self.delivery.keep_only(self.delivery.directory(sidecar.key) / "eds", self._endpoints)
@@ -153,10 +155,7 @@ class Pusher:
         return None if moment is None else max((moment - self._clock()).total_seconds(), 0.05)
 
 
-def _as_text(files: dict[str, dict[str, object]]) -> dict[str, str]:
-    return {name: json.dumps(content, separators=(",", ":")) for name, content in files.items()}
-
-
-def _marks(text: str) -> int:
-    """How many endpoints are told to be reached by mTLS."""
-    return text.count(_MTLS_MARK)
+def _turns(before: Config, after: Config, *, to_mtls: bool) -> bool:
+    """Whether an endpoint that stays is to be reached by mTLS from now on, or by plaintext from now on."""
+    old, new = tls_modes(before), tls_modes(after)
+    return any(new[address] is to_mtls and old[address] is not to_mtls for address in new.keys() & old.keys())

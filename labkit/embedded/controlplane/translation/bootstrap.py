@@ -33,7 +33,15 @@ def make_bootstrap(environment: Mapping[str, str], directory: Path, admin_socket
         "listeners": [_stats_listener(address)],
         "clusters": [_stats_cluster(admin_socket)],
     }
+    config["overload_manager"] = {"resource_monitors": [_connection_limit()]}
     return config
+
+
+def _connection_limit() -> Config:
+    """More connections than a lesson ever has. Without a limit Envoy warns at every start, first in every log."""
+    name = "envoy.resource_monitors.global_downstream_max_connections"
+    message = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+    return {"name": name, "typed_config": {"@type": f"{TYPE}{message}", "max_active_downstream_connections": "50000"}}
 
 
 def _metadata(environment: Mapping[str, str]) -> Config:

@@ -36,6 +36,9 @@ PASSTHROUGH = "PassthroughCluster"
 HTTP1_ALPN = ("istio-http/1.1", "istio", "http/1.1")
 HTTP2_ALPN = ("istio-h2", "istio", "h2")
 
+SOCKET_MATCH = "envoy.transport_socket_match"
+"""The metadata of an endpoint that choose among an Envoy cluster's transport sockets."""
+
 _SPEAKS_HTTP2 = {Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB}
 
 # pilot/pkg/networking/core/route/retry/retry.go DefaultPolicy
@@ -225,7 +228,12 @@ def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Config:
     if endpoint.workload:
         metadata["istio"] = {"workload": f"{endpoint.workload.name};{endpoint.workload.namespace}"}
     if speaks_mtls(snapshot, endpoint):
-        metadata["envoy.transport_socket_match"] = {"tlsMode": TLS_MODE_ISTIO}
+        metadata[SOCKET_MATCH] = {"tlsMode": TLS_MODE_ISTIO}
     if metadata:
         result["metadata"] = {"filter_metadata": metadata}
     return result
+
+
+def is_marked_mtls(endpoint: Config) -> bool:
+    """Whether an LbEndpoint says `tlsMode: istio`."""
+    return SOCKET_MATCH in endpoint.get("metadata", {}).get("filter_metadata", {})

@@ -70,6 +70,16 @@ def make_endpoints_files(snapshot: Snapshot) -> dict[str, Config]:
     }
 
 
+def tls_modes(endpoints_file: Config) -> dict[str, bool]:
+    """Which addresses in a file of endpoints are to be reached by mTLS."""
+    return {
+        endpoint["endpoint"]["address"]["socket_address"]["address"]: outbound.is_marked_mtls(endpoint)
+        for assignment in endpoints_file["resources"]
+        for locality in assignment["endpoints"]
+        for endpoint in locality["lb_endpoints"]
+    }
+
+
 def make_secret_file(secret: Config) -> Config:
     """The content of the file of one SDS secret."""
     return discovery_response(SECRET_TYPE, "", [secret])
