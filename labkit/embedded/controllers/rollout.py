@@ -35,7 +35,7 @@ def template_hash(template: Object, collisions: int = 0) -> str:
     Kubernetes hashes Go's memory layout, so the values differ from a real cluster's; nobody may rely on them.
     """
     value = 0x811C9DC5
-    for byte in json.dumps([template, collisions], sort_keys=True, separators=(",", ":")).encode():
+    for byte in json.dumps([_pruned(template), collisions], sort_keys=True, separators=(",", ":")).encode():
         value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
     return "".join(ALPHABET[ord(digit) % len(ALPHABET)] for digit in str(value))
 
@@ -49,7 +49,17 @@ def _without_hash(template: Object) -> Object:
     meta = {key: value for key, value in (template.get("metadata") or {}).items() if value}
     meta.pop("creationTimestamp", None)
     labels = {key: value for key, value in (meta.get("labels") or {}).items() if key != HASH_LABEL}
-    return {**template, "metadata": {**meta, "labels": labels}}
+    return _pruned({**template, "metadata": {**meta, "labels": labels}})  # type: ignore[no-any-return]
+
+
+def _pruned(value: Any) -> Any:
+    """Without empty lists and nulls: to Kubernetes they are the same as a field that is absent.
+
+    Empty objects stay, because `emptyDir: {}` means something.
+    """
+    if isinstance(value, dict):
+        return {key: _pruned(item) for key, item in value.items() if item is not None and item != []}
+    return [_pruned(item) for item in value] if isinstance(value, list) else value
 
 
 def find_new(deployment: Object, replicasets: Iterable[Object]) -> Object | None:
