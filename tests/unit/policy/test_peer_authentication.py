@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labkit.errors import InputError
@@ -179,7 +179,10 @@ def policy_sets(draw: st.DrawFn, namespaces: tuple[str, ...] = ("foo", "bar", RO
     ]
 
 
-few = settings(max_examples=150, deadline=None)
+# Reproducible, and without a stopwatch: a busy machine is no counterexample.
+few = settings(
+    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 @few
