@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 from labkit.cluster import Cluster, Obj
 from labkit.cluster.kinds import CRD, MUTATING_WEBHOOK, PEER_AUTHENTICATION
@@ -27,6 +28,39 @@ class MeshStatus:
     webhooks: tuple[str, ...] = ()
     webhook_has_ca: bool = False
     ours: bool = False
+
+    @property
+    def ready(self) -> bool:
+        return self.installed and self.istiod_ready
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The status as (name, value) pairs."""
+        if not self.installed:
+            known = ", ".join(self.kinds)
+            return [
+                ("mesh", "not installed"),
+                ("Istio's kinds", known or "none: PeerAuthentication is an unknown kind"),
+            ]
+        webhook = f"{', '.join(self.webhooks)}{'' if self.webhook_has_ca else ' (no CA bundle yet)'}"
+        return [
+            ("mesh", "ready" if self.ready else f"not ready: {self.not_ready_because}"),
+            ("control plane", f"{self.istiod} in {self.namespace}"),
+            ("revision", self.revision),
+            ("Istio's kinds", ", ".join(self.kinds) or "none"),
+            ("injection webhook", webhook if self.webhooks else "none"),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:18} {value}" for name, value in self.rows())
+
+    def _repr_html_(self) -> str:
+        cell = "text-align:left;padding:2px 14px 2px 0;color:inherit"
+        rows = "".join(
+            f'<tr style="background:transparent"><th style="{cell}">{escape(name)}</th>'
+            f'<td style="{cell}">{escape(value)}</td></tr>'
+            for name, value in self.rows()
+        )
+        return f'<table style="border-collapse:collapse;color:inherit">{rows}</table>'
 
     @property
     def injection_label(self) -> dict[str, str]:

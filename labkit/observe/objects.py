@@ -197,6 +197,15 @@ def sidecars_first(pod: Obj) -> list[Obj]:
     return [c for c in init if c.get("restartPolicy") == "Always"] + list(pod["spec"]["containers"])
 
 
+def workload_name(pod: Obj) -> str:
+    """The name of the Deployment behind a pod, or the pod's own name."""
+    for owner in pod["metadata"].get("ownerReferences") or []:
+        if owner.get("kind") == "ReplicaSet":
+            return str(owner["name"]).removesuffix(f"-{labels_of(pod).get('pod-template-hash', '')}")
+        return str(owner["name"])
+    return name_of(pod)
+
+
 def is_injected(pod: Obj) -> bool:
     """Whether an istio-proxy runs in the pod, as a container or as a native sidecar."""
     return any(container["name"] == PROXY for container in sidecars_first(pod))
