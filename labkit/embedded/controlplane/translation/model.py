@@ -225,9 +225,9 @@ class Snapshot:
             self._effective[key] = compose_peer_authentication(self.policies, workload, self.mesh.root_namespace)
         return self._effective[key]
 
-    def namespace_mode(self, namespace: str) -> MutualTLSMode:
-        """The mode of a namespace as clients look it up; unknown counts as PERMISSIVE."""
-        return namespace_mode(self.policies, namespace, self.mesh.root_namespace) or MutualTLSMode.PERMISSIVE
+    def namespace_mode(self, namespace: str) -> MutualTLSMode | None:
+        """The mode of a namespace as clients look it up; None when no policy says anything."""
+        return namespace_mode(self.policies, namespace, self.mesh.root_namespace)
 
     @cached_property
     def _effective(self) -> dict[Key, EffectiveMTLS]:

@@ -1,12 +1,8 @@
 """What a pod sends: one listener per port of each Service, and the Envoy clusters behind them. Pure.
 
-Client-side rules, pilot/pkg/networking/core/cluster_tls.go and pilot/pkg/xds/endpoints/mtls_checker.go:
-
-1. Auto mTLS is on for a service unless the mesh switches it off or its namespace's mode is DISABLE. The Envoy
-   cluster then has two transport sockets: `tlsMode-istio` for endpoints whose metadata say `tlsMode: istio`, and
-   `tlsMode-disabled` for all others.
-2. An endpoint says `tlsMode: istio` when its pod's label does (injection sets it) and the effective mode of that
-   workload on that port is not DISABLE. So policies of a workload and of a port are honoured endpoint by endpoint.
+Whether a service and each of its endpoints is sent mTLS is decided in `labkit.policy.client_tls`. Here it becomes
+an Envoy cluster with two transport sockets, `tlsMode-istio` for endpoints whose metadata say `tlsMode: istio`, and
+`tlsMode-disabled` for all others (pilot/pkg/networking/core/cluster_tls.go).
 
 Where this differs from a real pod. There iptables sends whatever leaves to port 15001, and a listener of a port
 serves all HTTP services by their Host header. Here an application meets a service at an address of its own row
@@ -24,22 +20,26 @@ from labkit.embedded.controlplane.translation import filters, tls
 from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE, CONNECT_TIMEOUT, same_protocol_options
 from labkit.embedded.controlplane.translation.model import Endpoint, Service, ServicePort, Sidecar, Snapshot
 from labkit.embedded.envoy_messages import TYPE, Config, file_source, lb_endpoint, socket_address
-from labkit.policy.identity import spiffe_id
+from labkit.policy.client_tls import (
+    SOCKET_MATCH_DISABLED,
+    SOCKET_MATCH_ISTIO,
+    ServiceTLS,
+    auto_sni,
+    endpoint_tls_mode,
+    expected_identities,
+    offered_alpn,
+    service_tls,
+)
 from labkit.policy.inbound import ARRIVES_AS_HTTP
-from labkit.policy.modes import MutualTLSMode
 from labkit.policy.protocols import Handling, Protocol
 from labkit.policy.workload import TLS_MODE_ISTIO
 
 PASSTHROUGH = "PassthroughCluster"
 
-# What Istio's filter istio.alpn offers for a request of this HTTP version.
-HTTP1_ALPN = ("istio-http/1.1", "istio", "http/1.1")
-HTTP2_ALPN = ("istio-h2", "istio", "h2")
-
 SOCKET_MATCH = "envoy.transport_socket_match"
 """The metadata of an endpoint that choose among an Envoy cluster's transport sockets."""
 
-_SPEAKS_HTTP2 = {Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB}
+_SPEAKS_HTTP2 = {Protocol.HTTP2, Protocol.GRPC}
 
 # pilot/pkg/networking/core/route/retry/retry.go DefaultPolicy
 RETRIES: Config = {
@@ -89,8 +89,8 @@ def make_outbound_listeners(snapshot: Snapshot, sidecar: Sidecar) -> list[Config
 
 def _listener(snapshot: Snapshot, service: Service, port: ServicePort, address: tuple[str, int]) -> Config:
     cluster = cluster_name(service, port)
-    http1 = [_http(snapshot, service, port, HTTP1_ALPN)]
-    http2 = [_http(snapshot, service, port, HTTP2_ALPN)]
+    http1 = [_http(snapshot, service, port, offered_alpn(port.protocol, http=True))]
+    http2 = [_http(snapshot, service, port, offered_alpn(Protocol.HTTP2, http=True))]
     tcp = [filters.tcp_proxy(snapshot.mesh, cluster)]
     listener: Config = {
         "name": f"{service.cluster_ip}_{port.number}",
@@ -166,15 +166,15 @@ def make_service_cluster(
         },
     }
     if uses_auto_mtls(snapshot, service):
-        sni = f"outbound_.{port.number}_._.{service.host}"
+        sni = auto_sni(port.number, service.host)
         identities = endpoint_identities(snapshot, service, port)
         cluster["transport_socket_matches"] = [
             {
-                "name": "tlsMode-istio",
+                "name": SOCKET_MATCH_ISTIO,
                 "match": {"tlsMode": TLS_MODE_ISTIO},
                 "transport_socket": tls.client_socket(snapshot.mesh, directory, sni, identities),
             },
-            {"name": "tlsMode-disabled", "match": {}, "transport_socket": tls.raw_socket()},
+            {"name": SOCKET_MATCH_DISABLED, "match": {}, "transport_socket": tls.raw_socket()},
         ]
     return cluster
 
@@ -190,26 +190,24 @@ def _protocol_options(protocol: Protocol) -> Config:
 
 
 def uses_auto_mtls(snapshot: Snapshot, service: Service) -> bool:
-    """Rule 1. A DestinationRule would be asked first; this version has none.
-
-    Only the namespace's mode counts here. So in a namespace that is DISABLE, clients send plaintext even to a
-    workload whose own policy is STRICT, and are refused: a hole that real Istio has, too.
-    """
-    return snapshot.mesh.auto_mtls and snapshot.namespace_mode(service.namespace) is not MutualTLSMode.DISABLE
+    """Whether clients choose mTLS or plaintext endpoint by endpoint; else they send plaintext to all."""
+    decision, _ = service_tls(snapshot.namespace_mode(service.namespace), enable_auto_mtls=snapshot.mesh.auto_mtls)
+    return decision is ServiceTLS.AUTO
 
 
-def endpoint_identities(snapshot: Snapshot, service: Service, port: ServicePort) -> list[str]:
+def endpoint_identities(snapshot: Snapshot, service: Service, port: ServicePort) -> tuple[str, ...]:
     """The SPIFFE IDs that a client accepts from this service: those of all its endpoints, ready or not."""
-    workloads = [e.workload for e in snapshot.endpoints.get(service.key, {}).get(port.name, ()) if e.workload]
-    return sorted({spiffe_id(snapshot.mesh.trust_domain, w.namespace, w.service_account) for w in workloads})
+    endpoints = snapshot.endpoints.get(service.key, {}).get(port.name, ())
+    return expected_identities((e.workload for e in endpoints if e.workload), snapshot.mesh.trust_domain)
 
 
 def speaks_mtls(snapshot: Snapshot, endpoint: Endpoint) -> bool:
-    """Rule 2: whether clients are told `tlsMode: istio` for this endpoint."""
+    """Whether clients are told `tlsMode: istio` for this endpoint."""
     workload = endpoint.workload
-    if workload is None or workload.tls_mode != TLS_MODE_ISTIO:
+    if workload is None:
         return False
-    return snapshot.effective_mtls(workload).mode_for_port(endpoint.port) is not MutualTLSMode.DISABLE
+    mode, _ = endpoint_tls_mode(workload, endpoint.port, snapshot.effective_mtls(workload))
+    return mode == TLS_MODE_ISTIO
 
 
 def make_endpoints(snapshot: Snapshot, service: Service, port: ServicePort) -> Config:
