@@ -19,10 +19,12 @@ from labkit.embedded.apiserver.admission import Admission
 from labkit.embedded.apiserver.customresources import kinds_of
 from labkit.embedded.apiserver.failures import StatusError, method_not_allowed, no_such_path, too_large, unauthorized
 from labkit.embedded.apiserver.handlers import Handlers
+from labkit.embedded.apiserver.proxying import Proxy
 from labkit.embedded.apiserver.registry import Registry
 from labkit.embedded.apiserver.requests import parse_accept, parse_target
 from labkit.embedded.apiserver.resources import CRDS, Catalogue
 from labkit.embedded.apiserver.storage import Change, Record, Storage, encode
+from labkit.embedded.apiserver.streams import Streams
 from labkit.embedded.apiserver.subresources import Subresources
 from labkit.embedded.paths import ClusterPaths
 from labkit.errors import MachineError
@@ -57,9 +59,11 @@ class ApiServer:
         for record in storage.records(CRDS):
             self._serve_definition(record)
         storage.listen(CRDS, self._on_definition)
-        admission = Admission()
-        registry = Registry(storage, self._catalogue, admission, self.block)
-        self._handlers = Handlers(registry, Subresources(registry))
+        self._admission = Admission(storage, self._catalogue)
+        registry = Registry(storage, self._catalogue, self._admission, self.block)
+        self._streams = Streams(storage, self.paths)
+        self._proxy = Proxy(storage, self._streams)
+        self._handlers = Handlers(registry, Subresources(registry, self._streams, self._proxy))
         await seeds.plant(registry, self.block, self.port)
         await self._listen()
         identity.write_kubeconfig(self.paths, self.address, self.port, self._token)
@@ -93,6 +97,9 @@ class ApiServer:
         if self._runner:
             await self._runner.cleanup()
             self._runner = None
+            closers: tuple[Admission | Proxy | Streams, ...] = (self._admission, self._proxy, self._streams)
+            for part in closers:
+                await part.close()
         if self._storage:
             self._storage.close()
             self._storage = None

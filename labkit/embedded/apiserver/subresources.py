@@ -17,11 +17,13 @@ from labkit.embedded.apiserver.failures import (
     method_not_allowed,
     unsupported_media_type,
 )
+from labkit.embedded.apiserver.proxying import Proxy
 from labkit.embedded.apiserver.registry import DeleteOptions, Registry, WriteOptions
 from labkit.embedded.apiserver.requests import Target
 from labkit.embedded.apiserver.resources import Kind
 from labkit.embedded.apiserver.selectors import selector_test
 from labkit.embedded.apiserver.storage import Record, encode
+from labkit.embedded.apiserver.streams import Streams
 
 Object = dict[str, Any]
 
@@ -30,19 +32,31 @@ def _answer(obj: Object, status: int = 200) -> web.Response:
     return web.Response(body=encode(obj), status=status, content_type="application/json")
 
 
+# Our names of streams, and the kubelet's.
+_STREAMS = {"exec": "exec", "attach": "attach", "portforward": "portForward"}
 SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
 
 class Subresources:
     """What the subresources do."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, streams: Streams, proxy: Proxy) -> None:
         self.registry = registry
+        self.streams = streams
+        self.proxy = proxy
 
     async def handle(
         self, request: web.Request, kind: Kind, target: Target, options: WriteOptions
     ) -> web.StreamResponse:
         """Answer a request on a subresource."""
+        if target.subresource == "proxy":
+            return await self.proxy.handle(request, kind, target)
+        if target.subresource == "log":
+            if request.method != "GET":
+                raise method_not_allowed()
+            return await self.streams.logs(request, target.namespace, target.name)
+        if verb := _STREAMS.get(target.subresource):
+            return await self.streams.upgrade(request, verb, target.namespace, target.name)
         if target.subresource == "scale":
             return await self._scale(request, kind, target, options)
         if target.subresource == "ephemeralcontainers":
