@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
-import ssl
 import time
 from urllib.parse import unquote
 
@@ -32,6 +32,7 @@ from labkit.errors import MachineError
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 3 * 1024 * 1024  # Kubernetes' own limit of a request body
+OWN_AGENT = "labkit"  # how the cluster's own components call themselves (apiclient.py)
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})  # for anonymous probes, as in Kubernetes
 
 
@@ -47,6 +48,13 @@ class ApiServer:
         """When somebody other than the cluster's own components asked last; a cluster that nobody uses may end."""
         self._runner: web.AppRunner | None = None
         self._storage: Storage | None = None
+        self._last_used = time.monotonic()
+        self._in_use = 0
+
+    @property
+    def last_used(self) -> float:
+        """When somebody else than the cluster's own components last asked, on the monotonic clock."""
+        return time.monotonic() if self._in_use else self._last_used
 
     async def start(self) -> None:
         """Open the store, seed it, listen. Raises MachineError when the port is taken."""
@@ -137,6 +145,19 @@ class ApiServer:
             log.exception("%s %s failed", request.method, request.path_qs)
             return _failure(StatusError(500, "InternalError", "Internal error occurred: see the cluster's log"))
 
+    @contextlib.contextmanager
+    def _noted(self, request: web.Request) -> Iterator[None]:
+        """Keep `last_used` true: a request of a person counts from its start to its end, a watch of hours too."""
+        if request.headers.get("User-Agent", "").startswith(OWN_AGENT):
+            yield
+            return
+        self._in_use += 1
+        try:
+            yield
+        finally:
+            self._in_use -= 1
+            self._last_used = time.monotonic()
+
     def _authenticate(self, request: web.Request) -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token.encode()):
@@ -190,4 +211,4 @@ def _failure(failure: StatusError) -> web.Response:
     return response
 
 
-__all__ = ["ApiServer", "ssl"]
+__all__ = ["ApiServer"]
