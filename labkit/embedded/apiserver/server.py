@@ -8,6 +8,7 @@ import hmac
 import json
 import logging
 import time
+from collections.abc import Iterator
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -32,7 +33,6 @@ from labkit.errors import MachineError
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 3 * 1024 * 1024  # Kubernetes' own limit of a request body
-OWN_AGENT = "labkit"  # how the cluster's own components call themselves (apiclient.py)
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})  # for anonymous probes, as in Kubernetes
 
 
@@ -44,8 +44,6 @@ class ApiServer:
         self.block = block
         self.port = port
         self.address = addresses.node_ip(block)
-        self.last_used = time.monotonic()
-        """When somebody other than the cluster's own components asked last; a cluster that nobody uses may end."""
         self._runner: web.AppRunner | None = None
         self._storage: Storage | None = None
         self._last_used = time.monotonic()
@@ -53,7 +51,7 @@ class ApiServer:
 
     @property
     def last_used(self) -> float:
-        """When somebody else than the cluster's own components last asked, on the monotonic clock."""
+        """When somebody other than the cluster's own components asked last; a cluster that nobody uses may end."""
         return time.monotonic() if self._in_use else self._last_used
 
     async def start(self) -> None:
@@ -132,9 +130,8 @@ class ApiServer:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         try:
             self._authenticate(request)
-            if not request.headers.get("User-Agent", "").startswith(COMPONENT_AGENT):
-                self.last_used = time.monotonic()
-            return await self._route(request)
+            with self._noted(request):
+                return await self._route(request)
         except StatusError as failure:
             return _failure(failure)
         except web.HTTPRequestEntityTooLarge:
@@ -148,7 +145,7 @@ class ApiServer:
     @contextlib.contextmanager
     def _noted(self, request: web.Request) -> Iterator[None]:
         """Keep `last_used` true: a request of a person counts from its start to its end, a watch of hours too."""
-        if request.headers.get("User-Agent", "").startswith(OWN_AGENT):
+        if request.headers.get("User-Agent", "").startswith(COMPONENT_AGENT):
             yield
             return
         self._in_use += 1
