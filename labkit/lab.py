@@ -84,3 +84,513 @@ Checks of the exercises (`...` or a pending attempt as evidence gives "not yet",
     04-one-port attempt                      curl-outside: 200 from chatbackend:5000, and still refused by
                                              chatfrontend-service:80
 """
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from labkit.cluster import Cluster, Obj, open_cluster
+from labkit.cluster.cluster import WAIT_SECONDS, Change
+from labkit.cluster.kinds import DEPLOYMENT, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
+from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
+from labkit.errors import InputError, LabError
+from labkit.observe import mesh, objects, proxy, traffic, waiting
+from labkit.outcomes import Observation, Probe, Verdict
+from labkit.policy import workload_from_pod
+from labkit.policy.calls import predict_call, resolve_call
+from labkit.views.commands import has_blank, kubectl_for, label_pairs
+from labkit.views.results import Attempt, Done, Manifest, PodDescription
+from labkit.worlds import Journal, Undo, find_world, make_world, restart
+
+if TYPE_CHECKING:
+    from labkit.checks import CheckResult
+    from labkit.observe.mesh import MeshStatus
+    from labkit.pki import CertificateFacts
+    from labkit.views.map import MapModel
+    from labkit.views.tables import Table
+
+MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT")
+
+
+def open(
+    cluster: str = "embedded",
+    *,
+    context: str | None = None,
+    kubeconfig: str | Path | None = None,
+    narrate: Callable[[str], None] = print,
+) -> Lab:
+    """Open a lab on the embedded cluster (started if need be), or on a context of your kubeconfig."""
+    return Lab(open_cluster(cluster, context=context, kubeconfig=kubeconfig, narrate=narrate))
+
+
+class Secret(str):
+    """A text that does not show itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'(hidden)'" if self else "''"
+
+
+class Lab:
+    """One cluster, and the verbs of a lesson; see the module's docstring."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.results: list[CheckResult] = []
+        self._journal = Journal(cluster)
+        self._seen: list[Observation] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. The cluster goes on, and so does what was applied."""
+        self.cluster.close()
+
+    # -- the state of a lesson ----------------------------------------------------------------------------------
+
+    def world(self, lesson: str, *, mesh_namespace: str = "istio-system", revision: str = "default") -> Done:
+        """Bring the cluster to the state that the lesson starts from, and say what was changed."""
+        started = time.monotonic()
+        said = make_world(self, find_world(lesson), mesh_namespace, revision)
+        self._seen.clear()
+        what = f"The cluster is as lesson {str(lesson)[:2]} needs it"
+        return Done(what, tuple(said or ["nothing had to be changed"]), seconds=time.monotonic() - started)
+
+    def leave(self) -> Done:
+        """Put back what was there when this lab was opened."""
+        started = time.monotonic()
+        undone, failed = self._journal.undo()
+        self._seen.clear()
+        lines = [f"put back {what}" for what in undone] or ["there was nothing to put back"]
+        return Done("The cluster is as you found it", tuple(lines), (), tuple(failed), time.monotonic() - started)
+
+    def check(self, name: str | None = None, *evidence: Any) -> CheckResult | Table:
+        """Judge evidence (collected when it is left out) and record the result. Never raises for a failed check."""
+        from labkit.checks import CHECKS, CheckResult, find_check
+
+        if name is None:
+            rows = [(check.name, check.takes, "may be left out" if check.collect else "") for check in CHECKS.values()]
+            return self._table(("CHECK", "EVIDENCE", ""), rows)
+        check = find_check(name)
+        if check.exercise and (not evidence or evidence[0] is ... or getattr(evidence[0], "pending", False)):
+            return self._record(check.pending())
+        try:
+            if check.collect and (check.exercise or not evidence):
+                evidence = (*evidence, *check.collect(self.cluster))
+        except LabError as error:
+            return self._record(CheckResult(name, False, check.takes, error.what, error.next_step))
+        return self._record(check.result(*evidence))
+
+    def _record(self, result: CheckResult) -> CheckResult:
+        self.results.append(result)
+        if path := os.environ.get("LABKIT_RESULTS"):  # the runner counts what is written there
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(result.as_row()) + "\n")
+        return result
+
+    # -- change -------------------------------------------------------------------------------------------------
+
+    def apply(self, source: Source, namespace: str | None = None) -> Done:
+        """Apply a path, a directory, YAML text, an object or a list of them: all documents, or none."""
+        started = time.monotonic()
+        changes = self.put(source, namespace)
+        return self._done(changes, kubectl_for(source, "apply", namespace), started)
+
+    def attempt(self, source: Source, namespace: str | None = None) -> Attempt:
+        """Apply, but show a refusal instead of raising it. A source with a blank `...` is not sent."""
+        if has_blank(source):
+            return Attempt(pending=True)
+        try:
+            return Attempt(done=self.apply(source, namespace))
+        except LabError as error:
+            return Attempt(error=error)
+
+    def delete(self, source: Source, namespace: str | None = None) -> Done:
+        """Delete what a manifest names, or one object: `lab.delete("peerauthentication/default", "foo")`."""
+        started = time.monotonic()
+        if isinstance(source, str) and source.count("/") == 1 and not _is_file(source):
+            kind, name = source.split("/")
+            found = self.cluster.kind(kind)
+            where = (namespace or "default") if found.namespaced else None
+            changes = [self.cluster.delete(found, name, where)]
+            line = f"kubectl delete {found.resource} {name}{f' -n {where}' if where else ''}"
+        else:
+            changes = self.cluster.delete_documents(source, namespace=namespace)
+            line = kubectl_for(source, "delete", namespace)
+        self._after(changes)
+        return self._done(changes, line, started)
+
+    def create_namespace(self, name: str, labels: Mapping[str, str] | None = None, **more: str) -> Done:
+        """Make a namespace. One that exists only gets the labels."""
+        started = time.monotonic()
+        wanted = {**(labels or {}), **more}
+        change = self.cluster.create_namespace(name, wanted)
+        if change.action == "created":
+            self._after([change])
+        else:
+            self._journal.record_labels(change, wanted)
+        lines = [f"kubectl create namespace {name}"]
+        if wanted:
+            lines.append(f"kubectl label namespace {name} {label_pairs(wanted)}")
+        return self._done([change], lines, started)
+
+    def label_namespace(self, name: str, labels: Mapping[str, str | None] | None = None, **more: str | None) -> Done:
+        """Set labels of a namespace; a value of None removes the label. Running pods are not touched by it."""
+        started = time.monotonic()
+        wanted = {**(labels or {}), **more}
+        if not wanted:
+            raise InputError("No label was given.", next_step='Write {"istio.io/rev": "default"}, for example.')
+        change = self._label(name, wanted)
+        return self._done([change], f"kubectl label namespace {name} {label_pairs(wanted)} --overwrite", started)
+
+    def restart(self, deployment: str, namespace: str | None = None, *, limit: float = WAIT_SECONDS) -> Done:
+        """Make new pods in place of a Deployment's old ones, and wait until they have taken over."""
+        started = time.monotonic()
+        reference = objects.find_workload(self.cluster, deployment, namespace)
+        if reference.kind != "Deployment":
+            raise InputError(f"{reference} is not a Deployment.", next_step="Restart the Deployment that owns the pod.")
+        restart(self.cluster, reference.name, reference.namespace)
+        self._seen.clear()
+        pods = waiting.wait_until_ready(self.cluster, str(reference), limit=limit)
+        lines = [f"{objects.name_of(pod)} {objects.ready_text(pod)}" for pod in pods]
+        line = f"kubectl rollout restart deployment/{reference.name} -n {reference.namespace}"
+        return Done(f"Restarted {reference}", tuple(lines), (line,), (), time.monotonic() - started)
+
+    def set_mtls_mode(self, mode: str, namespace: str, *, name: str = "default") -> Done:
+        """Apply a namespace-wide PeerAuthentication with this mode."""
+        if mode not in MODES:
+            near = f" Did you mean {mode.upper()!r}?" if str(mode).upper() in MODES else ""
+            raise InputError(
+                f"{mode!r} is not a mode of PeerAuthentication.",
+                meaning="Nothing was changed.",
+                next_step=f"Choose one of {', '.join(MODES)}.{near}",
+                mode=mode,
+            )
+        return self.apply(_peer_authentication(name, namespace, mode))
+
+    def install_mesh(self, namespace: str = "istio-system", revision: str = "default") -> Done:
+        """Install the mesh and wait until its control plane is ready."""
+        started = time.monotonic()
+        status = self.mesh_status()
+        if status.ready and (status.namespace, status.revision) == (namespace, revision):
+            return Done(f"The mesh is already installed in {namespace}, revision {revision}")
+        self.put_mesh(namespace, revision)
+        status = self.mesh_status()
+        lines = [
+            f"control plane: {status.istiod} in {status.namespace}, revision {status.revision}",
+            f"new kinds: {', '.join(status.kinds)}",
+            f"injection webhook: {', '.join(status.webhooks)}",
+        ]
+        flags = "" if namespace == "istio-system" else f" --set values.global.istioNamespace={namespace}"
+        flags += "" if revision == "default" else f" --revision {revision}"
+        line = f"istioctl install --set profile=minimal{flags} -y"
+        return Done("Installed the mesh", tuple(lines), (line,), (), time.monotonic() - started)
+
+    def uninstall_mesh(self) -> Done:
+        """Remove the mesh. Sidecars that run keep their last configuration until their pods are restarted."""
+        started = time.monotonic()
+        status = self.mesh_status()
+        if not status.installed and not status.knows_peer_authentication:
+            return Done("There is no mesh to remove")
+        self.remove_mesh(status)
+        line = "istioctl uninstall --purge -y"
+        return Done(f"Removed the mesh from {status.namespace}", (), (line,), (), time.monotonic() - started)
+
+    # Verbs for `labkit.worlds`, which keep the journal too.
+
+    def put(self, source: Any, namespace: str | None = None) -> list[Change]:
+        """Apply and remember."""
+        changes = self.cluster.apply(source, namespace=namespace)
+        self._after(changes)
+        return changes
+
+    def put_labels(self, namespace: str, labels: dict[str, str]) -> Change:
+        """Label a namespace and remember how it was."""
+        return self._label(namespace, labels)
+
+    def put_mesh(self, namespace: str, revision: str) -> None:
+        """Install a mesh and remember to remove it."""
+        installer = _installer(self.cluster)
+        installer.install(self.cluster, namespace=namespace, revision=revision)
+        self._journal.add(Undo(f"no mesh in {namespace}", lambda: installer.uninstall(self.cluster)))
+        self._seen.clear()
+
+    def remove_mesh(self, status: MeshStatus) -> None:
+        """Remove the mesh and remember to install it again."""
+        installer = _installer(self.cluster)
+        installer.uninstall(self.cluster)
+        if status.installed:
+            where, revision = status.namespace, status.revision
+            again = Undo(
+                f"the mesh in {where}", lambda: installer.install(self.cluster, namespace=where, revision=revision)
+            )
+            self._journal.add(again)
+        self._seen.clear()
+
+    def _label(self, name: str, labels: Mapping[str, str | None]) -> Change:
+        change = self.cluster.label(NAMESPACE, name, labels)
+        self._journal.record_labels(change, labels)
+        return change
+
+    def _after(self, changes: Iterable[Change]) -> None:
+        self._journal.record(changes)
+        self._seen.clear()  # what was seen before a change says nothing about the state after it
+
+    def _done(self, changes: list[Change], kubectl: str | list[str], started: float) -> Done:
+        lines = tuple(str(change) for change in changes)
+        warnings = tuple(text for change in changes for text in change.warnings)
+        counts = {
+            action: sum(c.action == action for c in changes) for action in dict.fromkeys(c.action for c in changes)
+        }
+        what = ", ".join(f"{number} {action}" for action, number in counts.items()) or "Nothing to do"
+        if len(changes) == 1:
+            what, lines = str(changes[0]), ()
+        commands = (kubectl,) if isinstance(kubectl, str) else tuple(kubectl)
+        return Done(what, lines, commands, warnings, time.monotonic() - started)
+
+    # -- look ---------------------------------------------------------------------------------------------------
+
+    def from_environment(self, name: str) -> str:
+        """A secret from the environment; empty when it is not set. It does not show itself in a notebook."""
+        return Secret(os.environ.get(name, ""))
+
+    def show(self, source: str | Path) -> Manifest:
+        """A manifest in full view."""
+        if isinstance(source, str) and not looks_like_path(source):
+            load_documents(source)
+            return Manifest(source.strip())
+        path = find_path(source)
+        text = "\n---\n".join(file.read_text(encoding="utf-8").strip() for file in manifest_files(path))
+        return Manifest(text, shown_path(path))
+
+    def pods(self, namespace: str | None = None) -> Table:
+        """The pods, with kubectl's columns."""
+        from labkit.views.listings import pods_table  # pandas takes 0.4 s, so only when a table is wanted
+
+        return pods_table(self._found(POD, namespace), one_namespace=namespace is not None)
+
+    def deployments(self, namespace: str | None = None) -> Table:
+        """The Deployments, with kubectl's columns."""
+        from labkit.views.listings import deployments_table
+
+        return deployments_table(self._found(DEPLOYMENT, namespace), one_namespace=namespace is not None)
+
+    def services(self, namespace: str | None = None) -> Table:
+        """The Services, with kubectl's columns."""
+        from labkit.views.listings import services_table
+
+        return services_table(self._found(SERVICE, namespace), one_namespace=namespace is not None)
+
+    def namespaces(self) -> Table:
+        """The namespaces and their labels."""
+        from labkit.views.listings import namespaces_table
+
+        return namespaces_table(self._found(NAMESPACE, None))
+
+    def events(self, namespace: str | None = None, *, newest: int = 20) -> Table:
+        """The newest events, oldest first."""
+        from labkit.views.listings import events_table
+
+        return events_table(self._found(EVENT, namespace), one_namespace=namespace is not None, newest=newest)
+
+    def describe_pod(self, workload: str) -> PodDescription:
+        """One pod of a workload: containers, init containers, labels, annotations."""
+        from labkit.views.description import describe
+
+        reference = objects.find_workload(self.cluster, workload)
+        pods = [pod for pod in reference.pods if not objects.is_terminating(pod)]
+        if not pods:
+            raise InputError(f"{reference} has no pods.", next_step="Look at lab.deployments().")
+        return describe(pods[-1])
+
+    def logs(self, workload: str, container: str | None = None, tail: int = 20) -> Manifest:
+        """The last lines that a container printed."""
+        reference = objects.find_workload(self.cluster, workload)
+        pod = (list(reference.pods) or [reference.ready_pod()])[-1]
+        container = container or objects.app_container(pod)
+        text = self.cluster.logs(objects.name_of(pod), reference.namespace, container=container, tail=tail)
+        return Manifest(text or "(nothing was printed)", f"{objects.name_of(pod)}, {container}", language="text")
+
+    def mesh_status(self) -> MeshStatus:
+        """Whether a mesh is installed, where, and whether it works."""
+        return mesh.mesh_status(self.cluster)
+
+    def sidecars(self, namespace: str | None = None) -> Table:
+        """Who is injected, and what would happen to a new pod."""
+        from labkit.views.description import sidecar_rows
+
+        snapshot = self._snapshot(namespace)
+        rows = sidecar_rows(snapshot, self.mesh_status().revision or "default")
+        columns = ("NAMESPACE", "POD", "SIDECAR", "REVISION", "A NEW POD")
+        return self._table(columns, rows, drop=["NAMESPACE"] if namespace else [])
+
+    def mtls_mode(self, namespace: str | None = None, workload: str | None = None) -> str:
+        """The effective mode of a namespace, of a workload (`"azureopenai/chatbackend"`), or mesh-wide."""
+        from labkit.policy import compose_peer_authentication
+        from labkit.views.model import mode_of
+
+        snapshot = objects.take_snapshot(self.cluster)
+        if workload is not None:
+            pod = objects.find_workload(self.cluster, workload, namespace).ready_pod()
+            policies, root = snapshot.peer_authentications, snapshot.root_namespace
+            return str(compose_peer_authentication(policies, workload_from_pod(pod), root).mode.value)
+        if namespace is not None:
+            self.cluster.get(NAMESPACE, namespace)
+        return mode_of(snapshot, namespace or snapshot.root_namespace)
+
+    def effective_mtls(self, namespace: str) -> Table:
+        """The effective mode of each workload, by port where ports differ, and who decided."""
+        from labkit.views.model import EFFECTIVE_COLUMNS, effective_rows
+
+        return self._table(EFFECTIVE_COLUMNS, effective_rows(self._snapshot(namespace), namespace))
+
+    def certificate_of(self, workload: str) -> CertificateFacts:
+        """The facts of the certificate that the workload's proxy presents."""
+        return proxy.certificate(self.cluster, workload)
+
+    def map(self, *namespaces: str) -> MapModel:
+        """The encryption map of some namespaces, or of all that hold pods."""
+        from labkit.views.model import make_map
+
+        for name in namespaces:
+            self.cluster.get(NAMESPACE, name)
+        return make_map(objects.take_snapshot(self.cluster, *namespaces), self._seen)
+
+    # -- try ----------------------------------------------------------------------------------------------------
+
+    def probe(
+        self,
+        client: str,
+        url: str,
+        *,
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+        method: str | None = None,
+    ) -> Observation:
+        """Run curl in the client's pod. A refused connection is an observation like any other."""
+        seen = traffic.probe(self.cluster, client, url, data=data, headers=headers, method=method)
+        self._seen.append(seen)
+        return seen
+
+    def predict(self, client: str, url: str) -> Verdict:
+        """What the policies and the sidecars will do to this request."""
+        reference = objects.find_workload(self.cluster, client)
+        sender = workload_from_pod(reference.ready_pod())
+        host, port = traffic.address_of(url)
+        snapshot = objects.take_snapshot(self.cluster)
+        call = resolve_call(host, port, reference.namespace, snapshot.services, snapshot.pods)
+        if call is None:
+            raise InputError(
+                f"From {reference}, no Service answers to {host!r} on port {port}.",
+                meaning="Within its own namespace a Service is called by its name, from others by name.namespace.",
+                next_step="Look at lab.services() for names and ports.",
+                url=url,
+            )
+        server = host if not call.by_service else "/".join(traffic.service_of(url, reference.namespace))
+        sent = Probe(str(reference), server, port)
+        return predict_call(
+            sender, call, snapshot.peer_authentications, root_namespace=snapshot.root_namespace, probe=sent
+        )
+
+    def wait_until_ready(self, what: str, *, limit: float = WAIT_SECONDS) -> Done:
+        """Wait for a namespace, or for `namespace/workload`."""
+        started = time.monotonic()
+        pods = waiting.wait_until_ready(self.cluster, what, limit=limit)
+        lines = [f"{objects.name_of(pod)} {objects.ready_text(pod)}" for pod in pods]
+        namespace, slash, name = what.partition("/")
+        line = (
+            f"kubectl rollout status deployment/{name} -n {namespace}"
+            if slash
+            else f"kubectl wait pod --all --for=condition=Ready -n {namespace}"
+        )
+        return Done(f"{what} is ready", tuple(lines), (line,), (), time.monotonic() - started)
+
+    def mode_panel(self, namespace: str) -> Any:
+        """Buttons for the mode of a namespace; what they do is `lab.set_mtls_mode`."""
+        from labkit.widgets import ModePanel
+
+        self.cluster.get(NAMESPACE, namespace)
+        return ModePanel(
+            namespace,
+            read=lambda: self.mtls_mode(namespace),
+            write=lambda mode: self.set_mtls_mode(mode, namespace),
+        )
+
+    def predict_panel(self, client: str, url: str) -> Any:
+        """Commit to a prediction before the policies' verdict is shown; the verdict is `lab.predict`."""
+        from labkit.widgets import PredictPanel
+
+        return PredictPanel(f"{client} calls {url}. What will it see?", reveal=lambda: self.predict(client, url))
+
+    # -- plumbing -----------------------------------------------------------------------------------------------
+
+    def _snapshot(self, namespace: str | None) -> objects.Snapshot:
+        if namespace is not None:
+            self.cluster.get(NAMESPACE, namespace)
+        return objects.take_snapshot(self.cluster, *([namespace] if namespace else []))
+
+    def _found(self, kind: Kind, namespace: str | None) -> list[Obj]:
+        if namespace is not None:
+            self.cluster.get(NAMESPACE, namespace)
+        return self.cluster.objects(kind, namespace)
+
+    def _table(self, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]], *, drop: Iterable[str] = ()) -> Table:
+        from labkit.views.tables import make_table
+
+        return make_table(columns, rows, drop=list(drop))
+
+    def _facts(self) -> list[tuple[str, str]]:
+        facts = [("cluster", self.cluster.name), ("API server", f"{self.cluster.server} ({self.cluster.version()})")]
+        if self.cluster.kubeconfig:
+            facts.append(("for kubectl", f"export KUBECONFIG={self.cluster.kubeconfig}"))
+        elif self.cluster.context:
+            facts.append(("for kubectl", f"kubectl --context {self.cluster.context}"))
+        status = self.mesh_status()
+        return [*facts, ("mesh", f"{status.namespace}, revision {status.revision}" if status.installed else "none")]
+
+    def __repr__(self) -> str:
+        return f"Lab({self.cluster.name!r}, server={self.cluster.server!r})"
+
+    def _repr_html_(self) -> str:
+        from labkit.views.page import table
+
+        return table(("LAB", ""), self._facts())
+
+
+def _installer(cluster: Cluster) -> Any:
+    if not cluster.is_embedded:
+        raise InputError(
+            f"labkit installs a mesh on the embedded cluster only, and this is {cluster.name!r}.",
+            meaning="On a real cluster the mesh is installed with its own tools; labkit then uses what is there.",
+            next_step="Run 'istioctl install', or 'az aks mesh enable', and open the lab again.",
+        )
+    from labkit.installers import embedded
+
+    return embedded
+
+
+def _peer_authentication(name: str, namespace: str, mode: str) -> Obj:
+    return {
+        "apiVersion": PEER_AUTHENTICATION.api_version,
+        "kind": PEER_AUTHENTICATION.kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"mtls": {"mode": mode}},
+    }
+
+
+def _is_file(source: str) -> bool:
+    try:
+        return find_path(source).exists()
+    except InputError:
+        return False

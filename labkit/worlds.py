@@ -12,7 +12,7 @@ from typing import Protocol
 
 from labkit.cluster import MANAGED_BY_LABEL, MANAGER, Cluster, Obj
 from labkit.cluster.cluster import Change
-from labkit.cluster.kinds import DEPLOYMENT, NAMESPACE, PEER_AUTHENTICATION, POD, Kind
+from labkit.cluster.kinds import CRD, DEPLOYMENT, NAMESPACE, PEER_AUTHENTICATION, POD, Kind
 from labkit.errors import InputError, LabError
 from labkit.observe.mesh import MeshStatus, mesh_status
 from labkit.observe.objects import is_injected, labels_of, name_of, namespace_of
@@ -92,7 +92,10 @@ def _mesh(lab: Builder, world: World, mesh_namespace: str, revision: str) -> lis
                 next_step="Run this lesson on another cluster, or on the embedded one: labkit.open('embedded').",
             )
         lab.remove_mesh(status)
-        said.append(f"removed the mesh in {status.namespace}, revision {status.revision}")
+        for crd in lab.cluster.objects(CRD) if not status.installed else ():  # a mesh that was removed by halves
+            if name_of(crd).endswith(".istio.io"):
+                lab.cluster.delete(CRD, name_of(crd))
+        said.append(f"removed the mesh in {status.namespace or 'pieces'}")
     if world.mesh:
         lab.put_mesh(mesh_namespace, revision)
         said.append(f"installed the mesh in {mesh_namespace}, revision {revision}")

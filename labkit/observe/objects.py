@@ -227,6 +227,12 @@ def ready_count(pod: Obj) -> tuple[int, int]:
     return sum(1 for state in states if state["name"] in counted and state.get("ready")), len(counted)
 
 
+def ready_text(pod: Obj) -> str:
+    """The READY column: 2/2."""
+    ready, total = ready_count(pod)
+    return f"{ready}/{total}"
+
+
 def pod_status(pod: Obj) -> str:
     """kubectl's STATUS column: the phase, or the reason why a container does not run."""
     if is_terminating(pod):

@@ -29,12 +29,7 @@ def curl_command(
     method: str | None = None,
 ) -> list[str]:
     """The curl line for a request. `data` that is not text is sent as JSON."""
-    parts = urlsplit(url if isinstance(url, str) else "")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(
-            f"{url!r} is not a URL that curl can call.",
-            next_step="Write it whole, such as 'http://chatbackend-service.azureopenai:5000/chat'.",
-        )
+    address_of(url)
     sent = dict(headers or {})
     command = list(CURL)
     if method and not (method.upper() == "POST" and data is not None):
@@ -141,6 +136,21 @@ def _server_of(url: str, namespace: str) -> str:
     if re.fullmatch(r"[\d.]+|[0-9a-f:]+", host):
         return host
     return "/".join(service_of(url, namespace))
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """(host, port) of a URL. Raises InputError when it is not one that curl can call."""
+    parts = urlsplit(url if isinstance(url, str) else "")
+    try:
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts.hostname, port_of(url)
+    except ValueError:  # a port that is no number
+        pass
+    raise InputError(
+        f"{url!r} is not a URL that curl can call.",
+        next_step="Write it whole, such as 'http://chatbackend-service.azureopenai:5000/chat'.",
+        url=url,
+    )
 
 
 def port_of(url: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from labkit.errors import LabError
 from labkit.views.page import card, table
 
 BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe-Ito; the words carry the meaning
@@ -37,6 +38,34 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """What came of applying something that may be refused, or that still holds the blank `...`."""
+
+    done: Done | None = None
+    error: LabError | None = None
+    pending: bool = False
+
+    @property
+    def accepted(self) -> bool:
+        return self.done is not None
+
+    def __str__(self) -> str:
+        if self.pending:
+            return "Not sent: replace the `...` first."
+        return str(self.done) if self.error is None else f"Refused: {self.error}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        if self.done is not None:
+            return self.done._repr_html_()
+        if self.error is None:
+            return card("Not sent", ["Replace the ... first."], colour="#808080")
+        rest = [line.strip() for line in self.error.lines()[1:]]
+        return card(self.error.what, rest, mark="Refused:", colour=ORANGE)
+
+
+@dataclass(frozen=True)
 class Facts:
     """A named list of facts: a status, a pod's description."""
 
@@ -64,6 +93,7 @@ class Manifest:
 
     text: str
     path: str = ""
+    language: str = "yaml"
 
     def __str__(self) -> str:
         return (f"# {self.path}\n" if self.path else "") + self.text.rstrip()
@@ -72,7 +102,7 @@ class Manifest:
 
     def _repr_markdown_(self) -> str:
         head = f"`{self.path}`\n\n" if self.path else ""
-        return f"{head}```yaml\n{self.text.rstrip()}\n```"
+        return f"{head}```{self.language}\n{self.text.rstrip()}\n```"
 
 
 @dataclass(frozen=True)
