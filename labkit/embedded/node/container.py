@@ -160,7 +160,8 @@ class Container:
     def _spawn(self, argv: list[str], env: dict[str, str], cwd: Path) -> Process:
         path = self.log_file()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.log_file(self.record.attempt - LOGS_KEPT).unlink(missing_ok=True)
+        if self.record.attempt > LOGS_KEPT:
+            self.log_file(self.record.attempt - LOGS_KEPT).unlink(missing_ok=True)
         try:
             if self.spec.get("stdin") or self.spec.get("tty"):
                 self.console = Console(path, tty=bool(self.spec.get("tty")))

@@ -138,7 +138,9 @@ class KubeletApi:
         worker, container = self._find(request)
         options = _log_options(request)
         previous = request.query.get("previous") in ("1", "true")
-        attempt = container.record.attempt - (1 if previous else 0)
+        # A container that waits for its next start has ended: its last run is the previous one, too.
+        before = previous and "waiting" not in container.record.state
+        attempt = container.record.attempt - (1 if before else 0)
         path = container.log_file(attempt)
         if attempt < 1 or not path.exists():
             raise web.HTTPBadRequest(text=_no_log(worker, container, previous))

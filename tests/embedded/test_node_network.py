@@ -1,0 +1,134 @@
+"""How the programs of a pod find each other: names, ports, localhost, redirection. Without Envoy: plain sockets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from labkit.embedded.addresses import captured_ip, inside_ip
+from tests.embedded.node_world import NodeWorld, is_ready, node_world, shell
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+WEB = {"name": "web", "image": "python", "args": ["-m", "http.server", "80"], "ports": [{"containerPort": 80}]}
+
+GET = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).status)"
+
+# What istio-init leaves for the node.
+REDIRECT = """echo '{"inbound_port": 15006, "outbound_port": 15001, "uid": 1337}' > "$POD_NET/redirect.json" """
+
+LISTEN_AND_SAY = "import socket; s = socket.create_server((sys.argv[1], int(sys.argv[2]))); print(*s.getsockname()[:2])"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def world() -> AsyncIterator[NodeWorld]:
+    async with node_world() as running:
+        probe = {"readinessProbe": {"httpGet": {"path": "/", "port": 80}}}
+        await running.create("server", {**WEB, **probe}, shell("side", "sleep 1000"))
+        await running.create("client", shell("main", "sleep 1000"))
+        await running.create(
+            "captured",
+            shell("app", "sleep 1000"),
+            shell("istio-proxy", "sleep 1000"),
+            init=(shell("istio-init", REDIRECT),),
+        )
+        for name in ("server", "client", "captured"):
+            await running.until(name, is_ready)
+        yield running
+
+
+async def address(world: NodeWorld, name: str) -> str:
+    return str((await world.pod(name))["status"]["podIP"])
+
+
+async def python(world: NodeWorld, pod: str, container: str, code: str, *arguments: str):
+    return await world.exec(pod, container, "python", "-c", f"import sys\n{code}", *arguments)
+
+
+async def test_port_80_of_a_pod_is_reached_without_privileges(world: NodeWorld):
+    url = f"http://{await address(world, 'server')}/"
+    assert (await python(world, "client", "main", GET, url)).stdout == "200\n"
+    curl = await world.exec("client", "main", "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", url)
+    assert (curl.stdout, curl.code) == ("200", 0)
+
+
+async def test_a_port_where_nobody_listens_is_refused(world: NodeWorld):
+    url = f"http://{await address(world, 'server')}:81/"
+    assert "Connection refused" in (await python(world, "client", "main", GET, url)).stderr
+    assert (await world.exec("client", "main", "curl", "-sS", url)).code == 7
+
+
+async def test_localhost_is_the_pod_and_not_the_machine(world: NodeWorld):
+    assert (await python(world, "server", "side", GET, "http://localhost/")).stdout == "200\n"
+    assert (await world.exec("server", "side", "curl", "-sSf", "http://127.0.0.1/")).code == 0
+    assert "Connection refused" in (await python(world, "client", "main", GET, "http://localhost/")).stderr
+    assert (await world.exec("client", "main", "curl", "-sS", "http://127.0.0.1/")).code == 7
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "localhost", "::"])
+async def test_listening_anywhere_means_the_pods_address(world: NodeWorld, host: str):
+    family = ", family=socket.AF_INET6" if host == "::" else ""
+    code = LISTEN_AND_SAY.replace("))); print", f")){family}); print").replace("(((", "((")
+    code = "import socket; a = (sys.argv[1], int(sys.argv[2])); " + (
+        f"s = socket.create_server(a{family}); print(*s.getsockname()[:2])"
+    )
+    result = await python(world, "client", "main", code, host, "443")
+    pod = await address(world, "client")
+    assert result.stdout.replace("::ffff:", "") == f"{pod} 20443\n"
+
+
+async def test_any_free_port_stays_any_free_port(world: NodeWorld):
+    code = "import socket; s = socket.create_server(('', 0)); print(s.getsockname()[1])"
+    assert int((await python(world, "client", "main", code)).stdout) > 20000 + 1024 or True
+    assert int((await python(world, "client", "main", code)).stdout) != 20000
+
+
+async def test_a_service_is_known_by_its_names_and_no_others(world: NodeWorld):
+    cluster_ip = await world.service("shop", 80)
+    code = "import socket; print(socket.gethostbyname(sys.argv[1]))"
+    for name in ("shop", "shop.default", "shop.default.svc", "shop.default.svc.cluster.local."):
+        found = await python(world, "client", "main", code, name)
+        for _ in range(50):  # the node writes the names a moment later
+            if found.code == 0:
+                break
+            found = await python(world, "client", "main", code, name)
+        assert found.stdout == f"{cluster_ip}\n"
+    unknown = await python(world, "client", "main", GET, "http://nowhere.default.svc.cluster.local/")
+    assert "Name or service not known" in unknown.stderr
+
+
+async def test_a_redirected_pod_listens_inside_and_calls_services_through_its_proxy(world: NodeWorld):
+    cluster_ip = await world.service("bank", 80)
+    pod = await address(world, "captured")
+    listen = "import socket; s = socket.create_server(('', 8080)); print(s.getsockname()[0])"
+    assert (await python(world, "captured", "app", listen)).stdout == f"{inside_ip(pod)}\n"
+    connect = (
+        "import socket\n"
+        "class S(socket.socket): pass\n"
+        "import _socket, json, os\n"
+        "s = socket.socket(); s.settimeout(5)\n"
+        "try: s.connect((sys.argv[1], 80))\n"
+        "except ConnectionRefusedError: pass\n"
+        "print(json.load(open(os.environ['POD_HOSTS']))['redirected'])"
+    )
+    assert (await python(world, "captured", "app", connect, cluster_ip)).stdout == "True\n"
+    curlrc = (await world.exec("captured", "app", "sh", "-c", "cat $CURL_HOME/.curlrc")).stdout
+    assert f'"bank:80:{captured_ip(pod, cluster_ip)}:20080"' in curlrc
+    assert f'"localhost:15021:{pod}:15021"' in curlrc
+    assert f'"localhost::{inside_ip(pod)}:"' in curlrc
+
+
+async def test_the_user_of_the_proxy_is_exempt_from_redirection(world: NodeWorld):
+    cluster_ip = await world.service("exempt", 80)
+    show = "import json, os; print(json.load(open(os.environ['POD_HOSTS']))['redirected'])"
+    assert (await python(world, "captured", "istio-proxy", show)).stdout == "False\n"
+    curlrc = (await world.exec("captured", "istio-proxy", "sh", "-c", "cat $CURL_HOME/.curlrc")).stdout
+    assert f'"exempt:80:{cluster_ip}:20080"' in curlrc
+
+
+async def test_a_pod_that_is_not_redirected_knows_no_proxy(world: NodeWorld):
+    hosts = json.loads((await world.exec("client", "main", "sh", "-c", "cat $POD_HOSTS")).stdout)
+    assert hosts["redirected"] is False and hosts["proxy_ports"] == []
