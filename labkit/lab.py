@@ -172,7 +172,7 @@ class Lab:
         started = time.monotonic()
         undone, failed = self._journal.undo()
         self._seen.clear()
-        lines = [f"put back {what}" for what in undone] or ["there was nothing to put back"]
+        lines = undone or ["there was nothing to put back"]
         return Done("The cluster is as you found it", tuple(lines), (), tuple(failed), time.monotonic() - started)
 
     def check(self, name: str | None = None, *evidence: Any) -> CheckResult | Table:
@@ -323,7 +323,7 @@ class Lab:
         """Install a mesh and remember to remove it."""
         installer = _installer(self.cluster)
         installer.install(self.cluster, namespace=namespace, revision=revision)
-        self._journal.add(Undo(f"no mesh in {namespace}", lambda: installer.uninstall(self.cluster)))
+        self._journal.add(Undo(f"removed the mesh from {namespace}", lambda: installer.uninstall(self.cluster)))
         self._seen.clear()
 
     def remove_mesh(self, status: MeshStatus) -> None:
@@ -333,7 +333,8 @@ class Lab:
         if status.installed:
             where, revision = status.namespace, status.revision
             again = Undo(
-                f"the mesh in {where}", lambda: installer.install(self.cluster, namespace=where, revision=revision)
+                f"installed the mesh in {where}",
+                lambda: installer.install(self.cluster, namespace=where, revision=revision),
             )
             self._journal.add(again)
         self._seen.clear()

@@ -201,10 +201,10 @@ def _changed(changes: Iterable[Change]) -> list[str]:
 
 @dataclass(frozen=True)
 class Undo:
-    """One step back. `owner` is the namespace that takes the object along when it goes itself."""
+    """One step back, in the past tense. `owner` is the namespace that takes the object along when it goes itself."""
 
     what: str
-    run: Callable[[], Change | None]
+    run: Callable[[], object]  # a Change is waited for
     owner: str | None = None
 
 
@@ -222,9 +222,13 @@ class Journal:
             if change.action == "created":
                 if change.kind == NAMESPACE:
                     self._made.add(change.name)
-                self.add(Undo(f"{change.kind.resource}/{change.name}", self._deletion(change), change.namespace))
+                self.add(
+                    Undo(f"removed {change.kind.resource}/{change.name}", self._deletion(change), change.namespace)
+                )
             elif change.action in ("configured", "deleted") and change.before is not None:
-                self.add(Undo(f"{change.kind.resource}/{change.name}", self._restoring(change), change.namespace))
+                self.add(
+                    Undo(f"restored {change.kind.resource}/{change.name}", self._restoring(change), change.namespace)
+                )
 
     def record_labels(self, change: Change, labels: Iterable[str]) -> None:
         """Remember the labels of a namespace as they were."""
@@ -237,7 +241,7 @@ class Journal:
                     return None
                 return self._cluster.label(NAMESPACE, change.name, before)
 
-            self.add(Undo(f"the labels of namespace {change.name}", restore, change.name))
+            self.add(Undo(f"restored the labels of namespace {change.name}", restore, change.name))
 
     def add(self, step: Undo) -> None:
         """Remember one step back."""
@@ -255,9 +259,10 @@ class Journal:
             except LabError as error:
                 failed.append(f"{step.what}: {error.what}")
                 continue
-            if change is None or change.action != "absent":
+            if not isinstance(change, Change):
                 undone.append(step.what)
-            if change is not None:
+            elif change.action != "absent":
+                undone.append(step.what)
                 gone.append(change)
         wait_until_gone(self._cluster, gone)
         self._made.clear()
