@@ -105,8 +105,18 @@ def render_hosts(view: PodView, services: Iterable[Object], api_port: int) -> st
     )
 
 
-def render_curlrc(view: PodView, services: Iterable[Object], pods: Iterable[Object], api_port: int) -> str:
+def low_ports(pod: Object) -> list[int]:
+    """The ports of a pod that are moved up on the wire: what it declares, and the common ones."""
+    declared = {p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports") or []}
+    return sorted(port for port in {*declared, *COMMON_PORTS} if port != listen_port(port))
+
+
+def render_curlrc(
+    view: PodView, services: Iterable[Object], pods: Iterable[tuple[str, list[int]]], api_port: int
+) -> str:
     """The content of .curlrc: one `connect-to` per name and port; the first line that matches counts.
+
+    `pods` are the addresses of all pods with their low ports.
 
     No `interface` line: it would let a server see the pod's address as the source, but curl could then reach
     nothing outside of this machine.
@@ -120,11 +130,8 @@ def render_curlrc(view: PodView, services: Iterable[Object], pods: Iterable[Obje
     api = node_ip(block_of(view.pod_ip))
     for service in services:
         lines += _service_lines(view, service, api, api_port)
-    for pod in pods:
-        if address := (pod.get("status") or {}).get("podIP"):
-            ports = {p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports") or []}
-            for port in sorted(p for p in {*ports, *COMMON_PORTS} if p < 1024):
-                lines.append(_connect_to(address, port, address, listen_port(port)))
+    for address, ports in pods:
+        lines += [_connect_to(address, port, address, listen_port(port)) for port in ports]
     return "\n".join(lines) + "\n"
 
 

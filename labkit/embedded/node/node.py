@@ -81,7 +81,7 @@ class Node:
             api_port=urlsplit(self._api.server).port or 443,
             events=self._events,
             services=self._services,
-            pods=self._pods,
+            sandboxes=lambda: [worker.sandbox for worker in self._workers.values()],
             logs=LogWatcher(),
             rows=RowAllocator(),
         )
@@ -202,6 +202,7 @@ class Node:
         self._workers.pop(worker.uid, None)
         self._records.pop(worker.uid, None)
         self._context.rows.free(worker.uid)
+        self._names_changed.set()
 
     # Names
 

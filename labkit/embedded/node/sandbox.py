@@ -11,7 +11,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class NodeContext:
     api_port: int
     events: EventRecorder
     services: Informer
-    pods: Informer
+    sandboxes: Callable[[], list[Sandbox]]
     logs: LogWatcher
     rows: network.RowAllocator = field(default_factory=network.RowAllocator)
 
@@ -121,7 +121,7 @@ class Sandbox:
         if not self.net.exists():
             return
         services = sorted(self.node.services.objects.values(), key=_full_name)
-        pods = sorted(self.node.pods.objects.values(), key=_full_name)
+        pods = sorted((sandbox.pod_ip, network.low_ports(sandbox.pod)) for sandbox in self.node.sandboxes())
         redirect, name, port = self.redirect, str(self.pod["metadata"]["name"]), self.node.api_port
         for directory, exempt in ((self.net, False), (self.net / "exempt", True)):
             view = network.view_of(self.namespace, name, self.pod_ip, redirect, exempt=exempt)
