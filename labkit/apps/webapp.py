@@ -4,6 +4,11 @@ It knows no application. An application subclasses `WebHandler`, fills `routes` 
 
 House rules: one log line per request on standard output; every error is JSON `{"error": ...}` with the right status;
 SIGTERM ends the process at once; an idle server does not wake up.
+
+An application behind a sidecar may learn who called: the sidecar hands the name in the client's certificate on, as the
+header x-forwarded-client-cert, and takes away what a client without a certificate claims there. Answers repeat that
+name as `x-caller`, so that a learner sees what the application sees.
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-forwarded-client-cert
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ import socketserver
 import sys
 import time
 from collections.abc import Callable
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, NoReturn
 
@@ -140,6 +146,8 @@ class WebHandler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
+        if caller := caller_in(self.headers):
+            self.send_header("X-Caller", caller)
         if status == 405:
             self.send_header("Allow", self._allow)
         if content_type.startswith("text/html"):
@@ -166,7 +174,8 @@ class WebHandler(BaseHTTPRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         milliseconds = (time.monotonic() - getattr(self, "_started", time.monotonic())) * 1000
         status = int(code) if isinstance(code, int) else code
-        self.log_line(f'"{self.requestline}" {status} {milliseconds:.0f} ms from {self.client_address[0]}')
+        caller = caller_in(self.headers) or "an unknown caller"
+        self.log_line(f'"{self.requestline}" {status} {milliseconds:.0f} ms, {caller} at {self.client_address[0]}')
 
     def log_message(self, format: str, *args: Any) -> None:
         self.log_line(format % args)
@@ -175,6 +184,13 @@ class WebHandler(BaseHTTPRequestHandler):
         """One line on standard output; control characters in a request must not start a second one."""
         printable = "".join(c if c.isprintable() else "?" for c in text)
         print(f"{self.application}: {printable}", flush=True)
+
+
+def caller_in(headers: Message | None) -> str:
+    """The name in the client's certificate, as the sidecar reports it; empty when it reports none."""
+    # Elements are separated by commas, oldest first; the last is the client of our own sidecar.
+    report = (headers.get("X-Forwarded-Client-Cert", "") if headers is not None else "").rpartition(",")[2]
+    return next((part[4:].strip('"') for part in report.split(";") if part.startswith("URI=")), "")
 
 
 class WebServer(ThreadingHTTPServer):

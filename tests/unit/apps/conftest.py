@@ -60,6 +60,15 @@ class App:
         finally:
             connection.close()
 
+    def headers(self, path: str, **headers: str) -> Any:
+        """The headers of the answer to a GET."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", path, headers=headers)
+            return connection.getresponse().headers
+        finally:
+            connection.close()
+
     def chat(self, message: str) -> tuple[int, Any]:
         status, _, answer = self.request("POST", "/chat", json.dumps({"message": message}).encode())
         return status, answer

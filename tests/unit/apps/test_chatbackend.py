@@ -6,10 +6,12 @@ import json
 import signal
 import socket
 import time
+from email.message import Message
 
 import pytest
 
 from labkit.apps.chatbackend import OTHERWISE, TOPICS, built_in_reply, completions_request
+from labkit.apps.webapp import caller_in
 
 KEY = "sk-very-secret-0123456789"
 COMPLETION = {"model": "big-model-2", "choices": [{"message": {"role": "assistant", "content": "Good day."}}]}
@@ -190,6 +192,41 @@ class TestConfiguredModel:
     def test_azure_gets_its_own_header(self):
         assert completions_request("https://me.openai.azure.com", KEY, "m")[1]["api-key"] == KEY
         assert "api-key" not in completions_request("https://notazure.com", KEY, "m")[1]
+
+
+class TestCaller:
+    """Who called, as the sidecar tells it."""
+
+    XFCC = (
+        'By=spiffe://a/ns/b/sa/c;Hash=00;Subject="";URI=spiffe://a/ns/first/sa/x,'
+        'By=spiffe://a/ns/b/sa/c;Hash=00;Subject="";URI=spiffe://cluster.local/ns/azureopenai/sa/default'
+    )
+
+    @pytest.mark.parametrize(
+        ("header", "caller"),
+        [
+            pytest.param(XFCC, "spiffe://cluster.local/ns/azureopenai/sa/default", id="the_last_element_counts"),
+            pytest.param('By=spiffe://a;Hash=00;Subject="CN=x"', "", id="no_uri"),
+            pytest.param("", "", id="empty"),
+            pytest.param("URI=", "", id="empty_uri"),
+        ],
+    )
+    def test_the_name_is_taken_from_the_sidecars_report(self, header, caller):
+        message = Message()
+        message["X-Forwarded-Client-Cert"] = header
+        assert caller_in(message) == caller
+
+    def test_without_a_report_there_is_no_caller(self):
+        assert caller_in(Message()) == caller_in(None) == ""
+
+    def test_the_answer_and_the_log_repeat_the_caller(self, start_app):
+        app = start_app("chatbackend.py")
+        answer = app.headers("/healthz", **{"X-Forwarded-Client-Cert": self.XFCC})
+        assert answer["X-Caller"] == "spiffe://cluster.local/ns/azureopenai/sa/default"
+        assert "spiffe://cluster.local/ns/azureopenai/sa/default at 127.0.0.1" in app.log()
+
+    def test_without_a_sidecar_the_answer_names_nobody(self, start_app):
+        assert "X-Caller" not in start_app("chatbackend.py").headers("/healthz")
 
 
 class TestProcess:
