@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import hmac
 import json
 import logging
@@ -20,6 +21,7 @@ from labkit.embedded.apiserver.admission import Admission
 from labkit.embedded.apiserver.customresources import kinds_of
 from labkit.embedded.apiserver.failures import StatusError, method_not_allowed, no_such_path, too_large, unauthorized
 from labkit.embedded.apiserver.handlers import Handlers
+from labkit.embedded.apiserver.openapi import OpenAPI
 from labkit.embedded.apiserver.proxying import Proxy
 from labkit.embedded.apiserver.registry import Registry
 from labkit.embedded.apiserver.requests import parse_accept, parse_target
@@ -62,6 +64,7 @@ class ApiServer:
         identity.ensure_token(self.paths.pki_dir / "kubelet-token")
         self._storage = storage = Storage(self.paths.database)
         self._catalogue = Catalogue()
+        self._openapi_documents = OpenAPI(self._catalogue)
         for record in storage.records(CRDS):
             self._serve_definition(record)
         storage.listen(CRDS, self._on_definition)
@@ -171,7 +174,31 @@ class ApiServer:
             return await self._handlers.handle(request, target)
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed() if parts[0] in ("api", "apis", "version") else no_such_path()
+        if parts[0] == "openapi":
+            return await self._openapi(request, parts[1:])
         return self._document(request, [part for part in parts if part])
+
+    async def _openapi(self, request: web.Request, parts: list[str]) -> web.Response:
+        """OpenAPI in JSON; kubectl before 1.27 wants v2 as protobuf, which is not served."""
+        if parts == ["v3"]:
+            return web.Response(body=encode(self._openapi_documents.index()), content_type="application/json")
+        if parts[:2] == ["v3", "api"] and len(parts) == 3:
+            made = await self._openapi_documents.v3("", parts[2])
+        elif parts[:2] == ["v3", "apis"] and len(parts) == 4:
+            made = await self._openapi_documents.v3(parts[2], parts[3])
+        elif parts == ["v2"]:
+            accepted = request.headers.get("Accept", "*/*")
+            if "json" not in accepted and "*/*" not in accepted:
+                raise StatusError(406, "NotAcceptable", "only the following media types are accepted: application/json")
+            made = await self._openapi_documents.v2()
+        else:
+            made = None
+        if made is None:
+            raise no_such_path()
+        headers = {"Content-Type": "application/json"}
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            return web.Response(body=made, headers=headers | {"Content-Encoding": "gzip"})
+        return web.Response(body=gzip.decompress(made), headers=headers)
 
     def _document(self, request: web.Request, parts: list[str]) -> web.Response:
         """What the server says about itself."""

@@ -82,9 +82,6 @@ APPLY_ONLY_KEYS: dict[tuple[str, str], ListKeys] = {
     ("V1CustomResourceDefinitionStatus", "conditions"): _CONDITIONS,
 }
 
-# Maps that a patch replaces as a whole when it says so with `retainKeys`.
-RETAIN_KEYS: frozenset[tuple[str, str]] = frozenset({("V1DeploymentSpec", "strategy")})
-
 
 def strategic_merge(model_name: str, obj: Object, patch: Object) -> Object:
     """`obj` with a strategic merge patch applied. Raises 400 for a malformed one."""
