@@ -12,12 +12,14 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import psutil
 
@@ -92,11 +94,9 @@ def down(name: str = DEFAULT_NAME, *, purge: bool = False, narrate: Narrator = l
         if supervisor is not None:
             narrate(f"Ending the embedded cluster '{name}' ...")
             supervisor.terminate()
-            try:
-                supervisor.wait(DOWN_TIMEOUT)
-            except psutil.TimeoutExpired:
+            if not _await_end(supervisor.pid, DOWN_TIMEOUT):
                 supervisor.kill()
-                supervisor.wait(5)
+                _await_end(supervisor.pid, DOWN_TIMEOUT)
         from labkit.embedded.node.processes import end_recorded
 
         end_recorded(paths)
@@ -123,7 +123,7 @@ def status(name: str = DEFAULT_NAME) -> ClusterStatus:
         name=name,
         running=supervisor is not None,
         pid=supervisor.pid if supervisor else None,
-        server=f"https://{node_ip(record['block'])}:{API_PORT}" if supervisor and record else None,
+        server=f"https://{node_ip(int(record['block']))}:{API_PORT}" if supervisor and record else None,
         kubeconfig=paths.kubeconfig if supervisor else None,
         uptime_seconds=time.time() - supervisor.create_time() if supervisor else None,
         heartbeat_age_seconds=time.time() - beat if supervisor and beat else None,
@@ -150,7 +150,7 @@ def _start_supervisor(paths: ClusterPaths, idle_seconds: float, until_pid: int |
     if until_pid is not None:
         command += ["--until-pid", str(until_pid)]
     with paths.log_file.open("ab") as log:
-        process = subprocess.Popen(
+        subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -158,30 +158,55 @@ def _start_supervisor(paths: ClusterPaths, idle_seconds: float, until_pid: int |
             pass_fds=(write_end,),
             start_new_session=True,
             cwd=paths.state_dir,
+            check=False,
         )
     os.close(write_end)
-    try:
-        ready, _, _ = select.select([read_end], [], [], UP_TIMEOUT)
-        answer = os.read(read_end, 65536) if ready else b""
-    finally:
-        os.close(read_end)
-    if answer and "ready" in (report := json.loads(answer)):
+    with os.fdopen(read_end, "rb", buffering=0) as pipe:
+        report = _await_report(pipe)
+    if "ready" in report:
         return
-    if not answer:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        raise InternalError(
-            f"The embedded cluster '{paths.name}' did not start within {UP_TIMEOUT:.0f} s."
-            if not ready
-            else f"The embedded cluster '{paths.name}' ended while it was starting.",
-            meaning=_last_lines(paths.log_file),
-            next_step=f"Read {paths.log_file}.",
-        )
-    process.wait()
-    kind = getattr(errors, report["error"], InternalError)
-    error_class = kind if issubclass(kind, LabError) else InternalError
-    raise error_class(report["what"], meaning=report["meaning"], next_step=report["next_step"])
+    if "error" in report:
+        _await_end(report["pid"], DOWN_TIMEOUT)
+        kind = getattr(errors, report["error"], InternalError)
+        error_class = kind if issubclass(kind, LabError) else InternalError
+        raise error_class(report["what"], meaning=report["meaning"], next_step=report["next_step"])
+    if "pid" in report:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(report["pid"], signal.SIGKILL)
+    raise InternalError(
+        f"The embedded cluster '{paths.name}' did not start within {UP_TIMEOUT:.0f} s, or ended while starting.",
+        meaning=_last_lines(paths.log_file),
+        next_step=f"Read {paths.log_file}.",
+    )
+
+
+def _await_report(pipe: IO[bytes]) -> dict[str, Any]:
+    """What the supervisor said until it was ready, failed, went away, or the time was up."""
+    report: dict[str, Any] = {}
+    text = b""
+    deadline = time.monotonic() + UP_TIMEOUT
+    while "ready" not in report and "error" not in report:
+        readable, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+        chunk = pipe.read(65536) if readable else b""
+        if not chunk:
+            break
+        *lines, text = (text + chunk).split(b"\n")
+        for line in lines:
+            report |= json.loads(line)
+    return report
+
+
+def _await_end(pid: int, seconds: float) -> bool:
+    """Whether the process ended in time. A pidfd tells at once, also where nobody reaps orphans."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        readable, _, _ = select.select([descriptor], [], [], seconds)
+        return bool(readable)
+    finally:
+        os.close(descriptor)
 
 
 def _last_lines(path: Path, count: int = 3) -> str:

@@ -114,7 +114,6 @@ def _report(descriptor: int, message: dict[str, object]) -> None:
         return
     with contextlib.suppress(OSError):
         os.write(descriptor, json.dumps(message).encode() + b"\n")
-        os.close(descriptor)
 
 
 @click.command()
@@ -124,6 +123,9 @@ def _report(descriptor: int, message: dict[str, object]) -> None:
 @click.option("--report-fd", default=-1, help="File descriptor to report readiness on.")
 def main(name: str, idle: float, until_pid: int | None, report_fd: int) -> None:
     """Run one embedded cluster until it is told to end."""
+    if os.fork():
+        os._exit(0)  # the starter waits for this one; the cluster itself is nobody's child
+    _report(report_fd, {"pid": os.getpid()})
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     paths = ClusterPaths(name).make()
@@ -133,6 +135,8 @@ def main(name: str, idle: float, until_pid: int | None, report_fd: int) -> None:
         nonlocal reported
         reported = True
         _report(report_fd, {"ready": True})
+        if report_fd >= 0:
+            os.close(report_fd)
 
     try:
         supervisor = Supervisor(paths, idle_seconds=idle, until_pid=until_pid)

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def wait_for(what: str, condition: Callable[[], bool], seconds: float = 15) -> N
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a cluster that is gone after the test."""
-    name = f"t{abs(hash(request.node.name)) % 10**8}"
+    name = f"t{zlib.crc32(request.node.name.encode()):08x}"
     yield name
     lifecycle.down(name, purge=True)
 

@@ -1,0 +1,251 @@
+"""Measure what the workshop promises to be quick at: `make bench`. Not a test: it judges nothing and fails nothing.
+
+Prints a table of medians beside what is to be reached, and writes build/bench.json.
+With `--whole`, also times `make run`, `make test` and a fresh clone with its installation.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from tabulate import tabulate
+
+import labkit
+from labkit.embedded import addresses, lifecycle
+from labkit.lab import Lab
+
+ROOT = Path(__file__).parents[1]
+NAMESPACE = "azureopenai"
+CHAT = b'{"message": "bench"}'
+
+
+@dataclass
+class Measure:
+    """One line of the table. Seconds unless the name says otherwise."""
+
+    name: str
+    value: str
+    to_reach: str
+    runs: int
+
+
+@contextmanager
+def cluster(name: str) -> Iterator[Path]:
+    """An embedded cluster that is empty at the start and gone at the end."""
+    lifecycle.down(name, purge=True)
+    try:
+        yield lifecycle.up(name)
+    finally:
+        lifecycle.down(name, purge=True)
+
+
+def timed(act: Callable[[], object]) -> float:
+    """Seconds that `act` took."""
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
+
+
+def start_up(runs: int) -> list[float]:
+    """`labkit up` to the API's readiness, in this process: starting Python for the command itself is not in it."""
+    seconds = []
+    for _ in range(runs):
+        lifecycle.down("bench", purge=True)
+        seconds.append(timed(lambda: lifecycle.up("bench")))
+    lifecycle.down("bench", purge=True)
+    return seconds
+
+
+def install_chat(lab: Lab) -> None:
+    """The chat application, all four pods 2/2, and the first request over mTLS answered."""
+    lab.create_namespace(NAMESPACE, labels={"istio.io/rev": "default"})
+    lab.apply("manifests/apps/chat")
+    lab.wait_until_ready(NAMESPACE)
+    answer = lab.probe(f"{NAMESPACE}/chatfrontend", "http://chatbackend-service:5000/chat", data=CHAT.decode())
+    assert answer.http_status == 200, answer
+
+
+def pod_addresses(lab: Lab, app: str) -> list[str]:
+    """The pod addresses of one application."""
+    pods = lab.cluster.list("Pod", namespace=NAMESPACE, label_selector=f"app={app}")
+    return [pod["status"]["podIP"] for pod in pods]
+
+
+def post(address: str, port: int, timeout: float = 5.0) -> int:
+    """One POST /chat on a connection of its own; the status."""
+    connection = http.client.HTTPConnection(address, port, timeout=timeout)
+    try:
+        connection.request("POST", "/chat", CHAT, {"Content-Type": "application/json"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+class Loops:
+    """Clients that send requests through a sidecar, each on its own thread, until stopped; they count."""
+
+    def __init__(self, address: str, port: int, count: int) -> None:
+        self.stopped = threading.Event()
+        self.sent = 0
+        self.failures: list[str] = []
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run, args=(address, port)) for _ in range(count)]
+
+    def _run(self, address: str, port: int) -> None:
+        while not self.stopped.is_set():
+            try:
+                status = post(address, port)
+                problem = "" if status == 200 else f"HTTP {status}"
+            except OSError as error:
+                problem = repr(error)
+            with self._lock:
+                self.sent += 1
+                if problem:
+                    self.failures.append(problem)
+
+    def __enter__(self) -> Loops:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def flips(lab: Lab, count: int) -> tuple[list[float], Loops]:
+    """STRICT applied through the API to the first refused plaintext connection, under four mTLS loops."""
+    backend = pod_addresses(lab, "chatbackend")[0]
+    service = lab.cluster.get("Service", "chatbackend-service", namespace=NAMESPACE)["spec"]["clusterIP"]
+    frontend = pod_addresses(lab, "chatfrontend")[0]
+    captured = addresses.captured_ip(frontend, service)
+    seconds = []
+    with Loops(captured, 5000, 4) as loops:
+        for _ in range(count):
+            set_mode(lab, "PERMISSIVE")
+            wait_for(lambda: accepted(backend))
+            started = time.perf_counter()
+            set_mode(lab, "STRICT")
+            wait_for(lambda: not accepted(backend))
+            seconds.append(time.perf_counter() - started)
+    return seconds, loops
+
+
+def set_mode(lab: Lab, mode: str) -> None:
+    """The namespace-wide policy, by one request."""
+    policy = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "default", "namespace": NAMESPACE},
+        "spec": {"mtls": {"mode": mode}},
+    }
+    lab.cluster.patch("PeerAuthentication", "default", policy, namespace=NAMESPACE)
+
+
+def accepted(address: str) -> bool:
+    """Whether a plaintext request is answered."""
+    try:
+        return post(address, 5000) == 200
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Poll without a pause: what is measured is milliseconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit("a switch of the mode was not seen within 10 s")
+
+
+def p(values: list[float], quantile: float) -> float:
+    """A quantile of the values, by rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))]
+
+
+def milliseconds(values: list[float]) -> str:
+    """p50, p99 and the worst, in ms."""
+    return f"p50 {p(values, 0.5) * 1000:.1f} ms, p99 {p(values, 0.99) * 1000:.1f} ms, worst {max(values) * 1000:.1f} ms"
+
+
+def measure_cluster(runs: int, flip_count: int) -> list[Measure]:
+    """Everything about one embedded cluster."""
+    up = start_up(runs)
+    install, chat, memory = [], [], []
+    for number in range(runs):
+        with cluster("bench"):
+            lab = labkit.open("embedded:bench", narrate=lambda _: None)
+            install.append(timed(lab.install_mesh))
+            chat.append(timed(lambda lab=lab: install_chat(lab)))
+            memory.append(lifecycle.status("bench").memory_bytes / 2**20)
+            if number == runs - 1:
+                lab.set_mtls_mode("PERMISSIVE", NAMESPACE)
+                switches, loops = flips(lab, flip_count)
+    failures = f"{len(loops.failures)} of {loops.sent}"
+    if loops.failures:
+        failures += f" ({', '.join(sorted(set(loops.failures))[:3])})"
+    return [
+        Measure("labkit up to API ready", f"{statistics.median(up):.2f} s", "1.5 s", runs),
+        Measure("mesh installed to istiod Ready", f"{statistics.median(install):.2f} s", "1.5 s", runs),
+        Measure("chat applied to 4 pods 2/2 and first mTLS 200", f"{statistics.median(chat):.2f} s", "3 s", runs),
+        Measure(
+            "STRICT applied to first refused plaintext", milliseconds(switches), "p50 15 ms, p99 60 ms", flip_count
+        ),
+        Measure("mTLS requests failed during those flips", failures, "0", loops.sent),
+        Measure("memory of the cluster with chat (PSS)", f"{statistics.median(memory):.0f} MB", "300 MB", runs),
+    ]
+
+
+def measure_whole() -> list[Measure]:
+    """The commands that a newcomer types."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "VIRTUAL_ENV"))}
+    run = timed(lambda: subprocess.run(["make", "run"], cwd=ROOT, env=environment, check=True, **quiet))
+    test = timed(lambda: subprocess.run(["make", "test"], cwd=ROOT, env=environment, check=True, **quiet))
+    with tempfile.TemporaryDirectory() as directory:
+
+        def fresh() -> None:
+            subprocess.run(["git", "clone", "-q", str(ROOT), f"{directory}/clone"], check=True, **quiet)
+            subprocess.run(["make", "run"], cwd=f"{directory}/clone", env=environment, check=True, **quiet)
+
+        clone = timed(fresh)
+    return [
+        Measure("fresh clone to the last lesson executed", f"{clone:.0f} s", "120 s", 1),
+        Measure("make run, environment installed", f"{run:.0f} s", "45 s", 1),
+        Measure("make test", f"{test:.0f} s", "240 s", 1),
+    ]
+
+
+@click.command()
+@click.option("--runs", default=5, show_default=True, help="Runs of each measure that starts a cluster.")
+@click.option("--flips", "flip_count", default=100, show_default=True, help="Switches from PERMISSIVE to STRICT.")
+@click.option("--whole", is_flag=True, help="Also time make run, make test and a fresh clone (minutes).")
+def main(runs: int, flip_count: int, whole: bool) -> None:
+    """Measure and print."""
+    measures = measure_cluster(runs, flip_count) + (measure_whole() if whole else [])
+    rows = [[m.name, m.value, m.to_reach, m.runs] for m in measures]
+    print(tabulate(rows, headers=["measure", "median", "to reach", "runs"]))
+    output = ROOT / "build" / "bench.json"
+    output.parent.mkdir(exist_ok=True)
+    machine = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
+    output.write_text(json.dumps({"machine": machine, "measures": [asdict(m) for m in measures]}, indent=2))
+    print(f"\nAlso in {output.relative_to(ROOT)}.")
+
+
+if __name__ == "__main__":
+    main()
