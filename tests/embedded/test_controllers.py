@@ -11,6 +11,7 @@ import pytest
 
 from labkit.embedded.apiclient import (
     CONFIGMAPS,
+    CRDS,
     DEPLOYMENTS,
     ENDPOINTS,
     ENDPOINTSLICES,
@@ -372,8 +373,12 @@ async def test_a_pod_that_is_not_ready_is_listed_as_not_ready(world: World):
         return list((await addresses_in_slices(world)).values()) == [False]
 
     await world.until("one address, not ready", listed)
-    (subset,) = (await world.api.get(ENDPOINTS, "web", "default"))["subsets"]
-    assert "addresses" not in subset
+
+    async def in_endpoints():
+        subsets = (await world.api.get(ENDPOINTS, "web", "default")).get("subsets") or []
+        return [sorted(subset) for subset in subsets] == [["notReadyAddresses", "ports"]]
+
+    await world.until("not ready in Endpoints, too", in_endpoints)
     (pod,) = await world.items(PODS, "default")
     await world.kubelet.report(pod, ready=True)
 
@@ -599,6 +604,63 @@ async def test_an_owner_of_the_same_name_made_anew_is_not_the_owner(world: World
 
     await world.until("the child goes", gone)
     assert await world.get(CONFIGMAPS, "owner", "default")
+
+
+WIDGETS = Resource("example.com/v1", "widgets")
+
+
+async def define_widgets(world: World) -> None:
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    await world.api.create(
+        CRDS,
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": "widgets.example.com"},
+            "spec": {
+                "group": "example.com",
+                "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"},
+                "scope": "Namespaced",
+                "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+            },
+        },
+    )
+
+    async def served():
+        try:
+            return await world.api.list(WIDGETS, "default")
+        except ApiError:
+            return None
+
+    await world.until("widgets are served", served)
+
+
+@pytest.mark.parametrize("owner_kind", ["ConfigMap", "Secret", "Widget"])
+@pytest.mark.parametrize("child_kind", ["ConfigMap", "Secret", "Widget"])
+async def test_any_kind_may_own_any_other(world: World, owner_kind: str, child_kind: str):
+    await define_widgets(world)
+    resources = {"ConfigMap": CONFIGMAPS, "Secret": SECRETS, "Widget": WIDGETS}
+
+    def obj(kind: str, name: str) -> Object:
+        meta = {"name": name, "namespace": "default"}
+        return {"apiVersion": resources[kind].api_version, "kind": kind, "metadata": meta}
+
+    owner = await world.api.create(resources[owner_kind], obj(owner_kind, "owner"))
+    child = obj(child_kind, "child")
+    reference = {**obj(owner_kind, "owner"), "name": "owner", "uid": owner["metadata"]["uid"]}
+    del reference["metadata"]
+    child["metadata"]["ownerReferences"] = [reference]
+    await world.api.create(resources[child_kind], child)
+    await world.api.create(resources[child_kind], obj(child_kind, "unowned"))
+    await asyncio.sleep(1.2)  # the first look at all kinds is over
+    assert await world.get(resources[child_kind], "child", "default")
+    await world.api.delete(resources[owner_kind], "owner", "default")
+
+    async def gone():
+        return await world.get(resources[child_kind], "child", "default") is None
+
+    await world.until("what was owned goes", gone)
+    assert await world.get(resources[child_kind], "unowned", "default")
 
 
 # Scheduling

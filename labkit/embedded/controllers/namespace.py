@@ -149,8 +149,8 @@ class NamespaceController:
         """Delete everything in the namespace; what is left afterwards, by plural name."""
         kinds = [kind for kind in await discover(self._api) if kind.resource.namespaced]
         kinds = [kind for kind in kinds if {"list", "delete"} <= kind.verbs]
-        counts = await asyncio.gather(*(self._empty_kind(kind, name) for kind in kinds))
-        return {kind.resource.plural: count for kind, count in zip(kinds, counts, strict=True) if count}
+        counts = {kind.resource.plural: await self._empty_kind(kind, name) for kind in kinds}
+        return {plural: count for plural, count in counts.items() if count}
 
     async def _empty_kind(self, kind: Kind, namespace: str) -> int:
         try:
