@@ -100,9 +100,9 @@ from labkit.cluster.cluster import WAIT_SECONDS, Change
 from labkit.cluster.kinds import DEPLOYMENT, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
 from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
 from labkit.errors import InputError, LabError
-from labkit.observe import mesh, objects, proxy, traffic, waiting
+from labkit.observe import mesh, objects, proxy, settling, traffic, waiting
 from labkit.outcomes import Observation, Probe, Verdict
-from labkit.policy import workload_from_pod
+from labkit.policy import compose_peer_authentication, workload_from_pod
 from labkit.policy.calls import predict_call, resolve_call
 from labkit.views.commands import has_blank, kubectl_for, label_pairs
 from labkit.views.results import Attempt, Done, Manifest, PodDescription
@@ -205,6 +205,7 @@ class Lab:
         """Apply a path, a directory, YAML text, an object or a list of them: all documents, or none."""
         started = time.monotonic()
         changes = self.put(source, namespace)
+        self._settle(changes)
         return self._done(changes, kubectl_for(source, "apply", namespace), started)
 
     def attempt(self, source: Source, namespace: str | None = None) -> Attempt:
@@ -229,6 +230,7 @@ class Lab:
             changes = self.cluster.delete_documents(source, namespace=namespace)
             line = kubectl_for(source, "delete", namespace)
         self._after(changes)
+        self._settle(changes)
         return self._done(changes, line, started)
 
     def create_namespace(self, name: str, labels: Mapping[str, str] | None = None, **more: str) -> Done:
@@ -348,6 +350,24 @@ class Lab:
         self._journal.record(changes)
         self._seen.clear()  # what was seen before a change says nothing about the state after it
 
+    def _settle(self, changes: Iterable[Change]) -> None:
+        """After a change of policy, wait until the proxies run it, so that the next request meets the new rules."""
+        policies = [c for c in changes if c.kind == PEER_AUTHENTICATION and c.action != "unchanged"]
+        if not policies:
+            return
+        snapshot = objects.take_snapshot(self.cluster)
+        places = {change.namespace for change in policies}
+        everywhere = snapshot.root_namespace in places
+        pods = [pod for pod in snapshot.pods if everywhere or objects.namespace_of(pod) in places]
+
+        def expected(pod: Obj, port: int | None) -> str:
+            effective = compose_peer_authentication(
+                snapshot.peer_authentications, workload_from_pod(pod), snapshot.root_namespace
+            )
+            return str((effective.mode if port is None else effective.mode_for_port(port)).value)
+
+        settling.wait_until_settled(self.cluster, pods, expected)
+
     def _done(self, changes: list[Change], kubectl: str | list[str], started: float) -> Done:
         lines = tuple(str(change) for change in changes)
         warnings = tuple(text for change in changes for text in change.warnings)
@@ -438,7 +458,6 @@ class Lab:
 
     def mtls_mode(self, namespace: str | None = None, workload: str | None = None) -> str:
         """The effective mode of a namespace, of a workload (`"azureopenai/chatbackend"`), or mesh-wide."""
-        from labkit.policy import compose_peer_authentication
         from labkit.views.model import mode_of
 
         snapshot = objects.take_snapshot(self.cluster)

@@ -7,6 +7,7 @@ They are plain frozen data: this module uses the standard library alone, knows n
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -238,7 +239,8 @@ class Observation:
     def seen(self) -> str:
         """What was seen, in the learner's words."""
         words = seen_as(self.http_status, self.exit_code)
-        return f"{words}: {self.error}" if self.error else words
+        # curl's own words begin with its exit code: "curl: (56) Recv failure: ..."
+        return f"{words}: {re.sub(r'^curl: [(][0-9]+[)] ', '', self.error)}" if self.error else words
 
     def __str__(self) -> str:
         edge = f"{self.probe}: " if self.probe else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -165,10 +166,18 @@ def _seen(observation: Observation, answer: Any = None) -> str:
     return f"{client}{observation.seen}{keys}"
 
 
+def _by_mtls(judgement: Judgement, observation: Observation) -> Judgement:
+    """Where the proxies keep the counters that tell it, a plaintext answer is not what is expected here."""
+    judgement = replace(judgement, expected=f"{judgement.expected}, by mTLS")
+    if observation.outcome is Outcome.PLAINTEXT:
+        return replace(judgement, passed=False, observed=f"{judgement.observed}, in plaintext")
+    return judgement
+
+
 def mesh_request(observation: Observation) -> Judgement:
     """The frontend, inside the mesh, is answered."""
     hint = "Are all pods 2/2? Look at lab.pods('azureopenai')."
-    return _accepted(observation, "chatfrontend", hint, reply=False)
+    return _by_mtls(_accepted(observation, "chatfrontend", hint, reply=False), observation)
 
 
 def plaintext_accepted(observation: Observation) -> Judgement:
@@ -180,7 +189,7 @@ def plaintext_accepted(observation: Observation) -> Judgement:
 def mesh_client_accepted(observation: Observation) -> Judgement:
     """A client with a sidecar is answered."""
     hint = "Are client and server 2/2? Look at lab.sidecars('azureopenai')."
-    return _accepted(observation, "chatfrontend", hint, reply=True)
+    return _by_mtls(_accepted(observation, "chatfrontend", hint, reply=True), observation)
 
 
 def plaintext_refused(observation: Observation) -> Judgement:

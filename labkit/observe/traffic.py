@@ -6,19 +6,23 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from labkit.cluster import Cluster, ExecResult
 from labkit.errors import InputError, MachineError
-from labkit.observe.objects import WorkloadRef, app_container, find_workload, is_injected, name_of
-from labkit.outcomes import Observation, Outcome, Probe, RequestKind
+from labkit.observe.objects import PROXY, WorkloadRef, app_container, find_workload, is_injected, name_of
+from labkit.outcomes import Observation, Outcome, Probe, RequestKind, TLSFacts
 
 CURL = ("curl", "-sS", "-i", "--max-time", "10")
 """As in the source lab: silent but with errors (-sS), with status line and headers (-i); a hung server is an answer."""
 
 REFUSED_EXITS = {7: "connection refused", 35: "TLS handshake failed", 52: "empty reply", 56: "connection reset"}
 """curl's exit codes for a connection that was not served; https://curl.se/docs/manpage.html#EXIT"""
+
+
+_COUNTERS = ("handshake", "upstream_cx_total", "upstream_cx_connect_fail", "upstream_rq_total")
 
 
 def curl_command(
@@ -81,7 +85,43 @@ def probe(
         urlsplit(url).path or "/",
         command[command.index("-d") + 1] if "-d" in command else "",
     )
-    return observation_of(result, sent, injected=is_injected(pod), command=_kubectl_line(reference, container, command))
+    seen = observation_of(result, sent, injected=is_injected(pod), command=_kubectl_line(reference, container, command))
+    if seen.outcome is Outcome.UNKNOWN and seen.http_status and is_injected(pod):
+        return _with_counters(cluster, reference, name_of(pod), url, seen)
+    return seen
+
+
+def _with_counters(cluster: Cluster, reference: WorkloadRef, pod: str, url: str, seen: Observation) -> Observation:
+    """Ask the client's own proxy how it spoke to the server: its counters tell TLS handshakes from connections."""
+    namespace, service = service_of(url, reference.namespace)
+    envoy_cluster = re.escape(f"cluster.outbound|{port_of(url)}||{service}.{namespace}.svc.")
+    pattern = quote(f"^{envoy_cluster}.*({'|'.join(_COUNTERS)})$")
+    command = ["pilot-agent", "request", "GET", f"stats?format=json&filter={pattern}"]
+    result = cluster.execute(pod, reference.namespace, command, container=PROXY)
+    try:
+        counters = {item["name"]: item["value"] for item in json.loads(result.stdout)["stats"] if "value" in item}
+    except (ValueError, KeyError, TypeError):
+        return seen
+    outcome = outcome_of(counters)
+    tls = TLSFacts(source="the client proxy's counters") if outcome is Outcome.MTLS else None
+    return replace(seen, outcome=outcome, tls=tls)
+
+
+def outcome_of(counters: Mapping[str, int]) -> Outcome:
+    """How a proxy has spoken to one Service so far. Pure.
+
+    Every connection with a handshake: mTLS. None: plaintext. Some, or counters that are not kept (Istio keeps few by
+    default, proxyStatsMatcher): unknown.
+    """
+    total = dict.fromkeys(("handshake", "upstream_cx_total", "upstream_cx_connect_fail", "upstream_rq_total"), 0)
+    for name, value in counters.items():
+        total[name.rpartition(".")[2]] = total.get(name.rpartition(".")[2], 0) + value
+    connections = total["upstream_cx_total"] - total["upstream_cx_connect_fail"]
+    if not total["upstream_rq_total"] or not connections:
+        return Outcome.UNKNOWN
+    if not total["handshake"]:
+        return Outcome.PLAINTEXT
+    return Outcome.MTLS if total["handshake"] >= connections else Outcome.UNKNOWN
 
 
 def observation_of(result: ExecResult, sent: Probe, *, injected: bool, command: str = "") -> Observation:

@@ -65,7 +65,7 @@ def make_map(
         wanted = sorted({*wanted, *guessed})
     edges = [edge for call in wanted if (edge := _edge(call, snapshot, workloads, tried.get(call)))]
     return MapModel(
-        namespaces=tuple(_box(name, snapshot) for name in snapshot.shown if snapshot.pods_in(name)),
+        namespaces=tuple(_box(name, snapshot) for name in snapshot.shown if name in {namespace_of(p) for p in pods}),
         nodes=tuple(_node(name, members, snapshot) for name, members in workloads.items()),
         edges=tuple(edges),
         title=title,

@@ -1,0 +1,76 @@
+"""Has every sidecar taken a policy over? Read from the filter chains that the proxies run, not from the policies.
+
+A control plane needs a moment (Istio waits 100 ms for more changes first), and a request in that moment meets the
+old rules. A lesson that probes right after it applied would now and then see the state before.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from labkit.cluster import Cluster, Obj
+from labkit.observe.objects import PROXY, is_injected, is_ready, name_of, namespace_of
+
+SETTLE_SECONDS = 10.0  # Istio's own longest wait for more changes, PILOT_DEBOUNCE_MAX
+BLACKHOLE_PORT = 15006
+
+_INBOUND = "config_dump?resource=dynamic_listeners&name_regex=^virtualInbound$"
+
+Expected = Callable[[Obj, int | None], str]
+"""The mode that a pod's port should have; None asks for ports that no filter chain names."""
+
+
+def running_modes(dump: Mapping[str, Any]) -> dict[int | None, str]:
+    """The mode of each port as the proxy runs it; None stands for all other ports.
+
+    A terminating TLS chain alone is STRICT, a plaintext chain alone is DISABLE, both are PERMISSIVE.
+    """
+    accepts: dict[int | None, set[str]] = {}
+    for chain in _chains(dump):
+        match = chain.get("filter_chain_match") or {}
+        port = match.get("destination_port")
+        kinds = accepts.setdefault(port, set())
+        if "transport_socket" in chain:
+            kinds.add("mTLS")
+        elif match.get("transport_protocol") != "tls":
+            kinds.add("plaintext")
+    accepts.pop(BLACKHOLE_PORT, None)
+    modes = {frozenset({"mTLS"}): "STRICT", frozenset({"plaintext"}): "DISABLE"}
+    return {port: modes.get(frozenset(kinds), "PERMISSIVE") for port, kinds in accepts.items()}
+
+
+def _chains(dump: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    for config in dump.get("configs") or []:
+        listeners = config.get("dynamic_listeners") or [config]
+        for item in listeners:
+            state = item.get("active_state") or {}
+            yield from (state.get("listener") or {}).get("filter_chains") or []
+
+
+def wait_until_settled(
+    cluster: Cluster, pods: Iterable[Obj], expected: Expected, *, limit: float = SETTLE_SECONDS
+) -> list[str]:
+    """Wait until every injected pod runs the modes that are expected. Returns what is still different, for words."""
+    left = [pod for pod in pods if is_injected(pod) and is_ready(pod)]
+    until = time.monotonic() + limit
+    pause = 0.005
+    while left:
+        left = [pod for pod in left if _differs(cluster, pod, expected)]
+        if not left or time.monotonic() > until:
+            break
+        time.sleep(pause)  # the proxy has no watch for its own configuration
+        pause = min(2 * pause, 0.25)
+    return [f"{namespace_of(pod)}/{name_of(pod)} still runs its former configuration" for pod in left]
+
+
+def _differs(cluster: Cluster, pod: Obj, expected: Expected) -> bool:
+    command = ["pilot-agent", "request", "GET", _INBOUND]
+    result = cluster.execute(name_of(pod), namespace_of(pod), command, container=PROXY)
+    try:
+        modes = running_modes(json.loads(result.stdout))
+    except ValueError:
+        return True
+    return not modes or any(mode != expected(pod, port) for port, mode in modes.items())
