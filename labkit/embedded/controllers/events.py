@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from labkit.embedded.apiclient import EVENTS, ApiClient, ApiError, Object
-from labkit.embedded.controllers.objects import now, random_suffix, timestamp
+from labkit.embedded.controllers.objects import now, timestamp
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,8 @@ def make_event(obj: Object, kind: str, reason: str, message: str, *, component: 
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": f"{meta['name']}.{random_suffix(16)}", "namespace": namespace},
+        # As client-go names them: sorted by name, events of one second are in their order.
+        "metadata": {"name": f"{meta['name']}.{time.time_ns():x}", "namespace": namespace},
         "involvedObject": {
             "apiVersion": obj["apiVersion"],
             "kind": obj["kind"],

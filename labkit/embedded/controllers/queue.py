@@ -32,6 +32,11 @@ def retry_delay(failures: int, *, first: float = FIRST_DELAY, last: float = LAST
     return float(min(first * 2 ** min(failures - 1, 60), last))
 
 
+def namespace_is_ending(error: ApiError) -> bool:
+    """Was a creation refused because its namespace is being deleted?"""
+    return error.status == 403 and error.what.endswith("because it is being terminated")
+
+
 class ReconcileQueue:
     """Calls `reconcile` for every key that was added, at most `concurrency` keys at a time.
 
@@ -116,6 +121,8 @@ class ReconcileQueue:
         try:
             delay = await self._reconcile(key)
         except ApiError as error:
+            if namespace_is_ending(error):
+                return None  # nothing can be made there any more, and what was there is being deleted
             if error.status == CONFLICT:  # our copy was old; the newer one is on its way
                 log.debug("%s %s: %s", self.name, key, error.what)
             else:

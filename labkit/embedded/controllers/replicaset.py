@@ -23,7 +23,7 @@ from labkit.embedded.controllers.objects import (
     with_condition,
     without_condition,
 )
-from labkit.embedded.controllers.queue import ReconcileQueue
+from labkit.embedded.controllers.queue import ReconcileQueue, namespace_is_ending
 
 # At most so many creations or deletions in one reconciliation, for the sake of `replicas: 20000`, a typing error.
 BURST = 100
@@ -204,7 +204,8 @@ class ReplicaSetController:
         errors = []
         for result in results:
             if isinstance(result, ApiError):
-                errors.append(result)
+                if not namespace_is_ending(result):
+                    errors.append(result)
             elif isinstance(result, BaseException):
                 raise result
             else:

@@ -124,6 +124,17 @@ async def test_a_failure_is_retried_until_it_succeeds(start, error):
     assert len(seen.calls) == 4, "after a success it is not called again"
 
 
+async def test_what_is_refused_because_its_namespace_ends_is_not_tried_again(start):
+    ending = "unable to create new content in namespace shop because it is being terminated"
+    seen = Recorder(failures=99, error=ApiError(403, "Forbidden", f'pods "p" is forbidden: {ending}'))
+    start(seen).add("a")
+    other = Recorder(failures=1, error=ApiError(403, "Forbidden", 'pods "p" is forbidden: no'))
+    start(other).add("a")
+    await until(lambda: len(other.calls) == 2)
+    await asyncio.sleep(0.05)
+    assert len(seen.calls) == 1
+
+
 async def test_a_failure_of_one_key_does_not_delay_another(start):
     calls = []
 
