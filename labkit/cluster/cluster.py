@@ -95,7 +95,8 @@ class Cluster:
         return found
 
     def serves(self, kind: Kind) -> bool:
-        """Whether the cluster serves this kind at all."""
+        """Whether the cluster serves this kind at all. Asked anew: its definition may be gone since."""
+        self.discovery.forget(kind.api_version)
         return self.discovery.find(kind.api_version, kind.kind) is not None
 
     def get(self, kind: str | Kind, name: str, namespace: str | None = None) -> Obj:
@@ -239,14 +240,20 @@ class Cluster:
 
     def _patch_apply(self, document: Document, kind: Kind, *, dry_run: bool = False) -> tuple[Obj, tuple[str, ...]]:
         params = {"fieldManager": MANAGER, "force": "true"} | ({"dryRun": "All"} if dry_run else {})
-        answer = self.transport.request(
-            "PATCH",
-            kind.path(_namespace_of(document, kind), document.name),
-            action=f"Applying {document}",
-            params=params,
-            body=document.obj,
-            content_type="application/apply-patch+yaml",
-        )
+        try:
+            answer = self.transport.request(
+                "PATCH",
+                kind.path(_namespace_of(document, kind), document.name),
+                action=f"Applying {document}",
+                params=params,
+                body=document.obj,
+                content_type="application/apply-patch+yaml",
+            )
+        except LabError as error:
+            if problems.is_not_served(error):  # the definition went away since it was looked up
+                self.discovery.forget(kind.api_version)
+                raise problems.unknown_kind(document.api_version, document.kind) from error
+            raise
         return answer.obj, answer.warnings
 
     def delete(self, kind: str | Kind, name: str, namespace: str | None = None) -> Change:

@@ -46,6 +46,14 @@ def unknown_kind(api_version: str, kind: str) -> LabError:
     )
 
 
+def is_not_served(error: LabError) -> bool:
+    """Whether the API server knows no such path, as opposed to no such object."""
+    message = str(error.details.get("message", ""))
+    return error.details.get("status") == 404 and bool(
+        re.search("could not find the requested|page not found", message)
+    )
+
+
 def from_status(http_status: int, status: Any, *, action: str, kind: str = "", name: str = "") -> LabError:
     """The error for an answer of the API server that is not a success. `action` is what was tried, in words."""
     status = status if isinstance(status, dict) else {}

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from labkit.views.map import MapEdge, MapModel
+from labkit.views.map import MapModel
 
 _GRAPHVIZ = threading.Lock()
 
@@ -56,10 +56,11 @@ def node_width(name: str, detail: str) -> float:
     return max(150.0, 58 + 8.8 * len(name), 52 + 6.1 * len(detail))
 
 
-def dot_of(model: MapModel) -> str:
+def dot_of(model: MapModel, *, words: bool = True) -> str:
     """The map as Graphviz source. Sizes do not depend on states, so nodes keep their places when a mode changes.
 
     A label is a node of its own between client and server, so that it gets room on the line and not beside it.
+    Without `words` no text has to be measured, so no fonts are looked for: that takes longer than all the rest.
     """
     import graphviz
 
@@ -73,21 +74,21 @@ def dot_of(model: MapModel) -> str:
             for node in model.sorted_nodes():
                 if node.namespace == box.name:
                     width = node_width(node.name, node.detail) / POINTS
-                    part.node(node.id, label=node.name, width=f"{width:.3f}")
+                    part.node(node.id, label=node.name if words else "", width=f"{width:.3f}")
             for index, edge in edges:
                 if nodes[edge.client].namespace == nodes[edge.server].namespace == box.name:
-                    _label_node(part, index, edge)
+                    _label_node(part, index, edge.state if words else "")
     for index, edge in edges:
         if nodes[edge.client].namespace != nodes[edge.server].namespace:
-            _label_node(graph, index, edge)
+            _label_node(graph, index, edge.state if words else "")
         graph.edge(edge.client, f"edge {index}", id=f"{index} to", tailport="e", headport="w", dir="none", weight="2")
         graph.edge(f"edge {index}", edge.server, id=f"{index} from", tailport="e", headport="w")
     return str(graph.source)
 
 
-def _label_node(graph: Any, index: int, edge: MapEdge) -> None:
+def _label_node(graph: Any, index: int, text: str) -> None:
     width, height = f"{LABEL_WIDTH / POINTS:.3f}", f"{LABEL_HEIGHT / POINTS:.3f}"
-    graph.node(f"edge {index}", label=edge.state, width=width, height=height, shape="plaintext")
+    graph.node(f"edge {index}", label=text, width=width, height=height, shape="plaintext")
 
 
 def _spacer(width: float, height: float) -> str:
@@ -96,7 +97,7 @@ def _spacer(width: float, height: float) -> str:
 
 def place(model: MapModel) -> Layout:
     """Lay the map out. One caller at a time; about 30 ms."""
-    source = dot_of(model)
+    source = dot_of(model, words=False)
     with _GRAPHVIZ:
         import pygraphviz  # 0.1 s, so only when a map is drawn
 
