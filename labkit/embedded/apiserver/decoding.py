@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from labkit.embedded.apiserver import protobuf
 from labkit.embedded.apiserver.failures import StatusError, bad_request, unsupported_media_type
 from labkit.embedded.apiserver.models import model, split_type
 
@@ -38,10 +39,12 @@ def parse_body(body: bytes, content_type: str) -> Any:
     media = content_type.split(";")[0].strip().lower()
     if media.endswith("yaml"):
         value = _parse_yaml(body)
+    elif media == protobuf.MEDIA_TYPE:
+        value = protobuf.decode(body)
     elif media in ("", "application/octet-stream", "text/plain") or media.endswith("json"):
         value = _parse_json(body)
     else:
-        raise unsupported_media_type(["application/json", "application/yaml"])
+        raise unsupported_media_type(["application/json", "application/yaml", protobuf.MEDIA_TYPE])
     check_depth(value)
     return value
 

@@ -294,11 +294,11 @@ class Handlers:
             return await self._apply(request, kind, target, body, options)
 
         def change(obj: Object) -> Object:
-            version = obj["metadata"].pop("resourceVersion", None)
+            version = obj["metadata"]["resourceVersion"]
             patched = patches.apply_patch(kind, media, obj, body)
             metadata = patched.get("metadata")
-            if isinstance(metadata, dict) and metadata.get("resourceVersion") is None and version:
-                metadata.pop("resourceVersion", None)
+            if isinstance(metadata, dict) and metadata.get("resourceVersion") == version:
+                del metadata["resourceVersion"]  # names no version that the patch itself did not
             return patched
 
         record = await self.registry.update(kind, target.namespace, target.name, change, options, target.subresource)

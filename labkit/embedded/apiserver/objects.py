@@ -5,7 +5,6 @@ https://github.com/kubernetes/community/blob/master/contributors/devel/sig-archi
 
 from __future__ import annotations
 
-import copy
 import random
 import uuid
 from datetime import UTC, datetime
@@ -79,9 +78,10 @@ def prepare_create(kind: Kind, obj: Object, namespace: str) -> None:
 def prepare_update(kind: Kind, old: Object, new: Object, subresource: str) -> Object:
     """The object to store when a client sent `new` in place of `old`, to the object itself or to a subresource."""
     if subresource == "status":
-        status = new.get("status")
-        new = copy.copy(old)
-        new.pop("status", None)
+        status, entries = new.get("status"), new["metadata"].get("managedFields")
+        new = {key: value for key, value in old.items() if key != "status"}
+        if entries:
+            new["metadata"] = {**old["metadata"], "managedFields": entries}
         return new | {"status": status} if status is not None else new
     metadata = new["metadata"]
     for key in (*_SYSTEM_METADATA, "generation", "name", "namespace", "generateName"):
@@ -96,6 +96,8 @@ def prepare_update(kind: Kind, old: Object, new: Object, subresource: str) -> Ob
         # New finalizers may not be added once deletion has begun.
         known = set(old["metadata"].get("finalizers") or [])
         metadata["finalizers"] = [f for f in metadata.get("finalizers") or [] if f in known]
+    if not metadata.get("managedFields") and "managedFields" in old["metadata"]:
+        metadata["managedFields"] = old["metadata"]["managedFields"]
     drop_empty(metadata)
     if _counted(kind) and desired_state(kind, old) != desired_state(kind, new):
         metadata["generation"] = old["metadata"].get("generation", 0) + 1

@@ -48,6 +48,8 @@ class WriteOptions:
     field_validation: str = "Warn"
     field_manager: str = "unknown"
     warnings: list[str] = field(default_factory=list)
+    applying: bool = False
+    """Server-side apply brings its own managedFields."""
 
 
 @dataclass
@@ -85,7 +87,7 @@ class Registry:
 
     async def create(self, kind: Kind, namespace: str, obj: Object, options: WriteOptions) -> Record:
         """Store a new object. Raises 404 (namespace), 409 (exists), 422 (invalid)."""
-        self._check_identity(kind, obj, namespace)
+        self.check_identity(kind, obj, namespace)
         obj = self.decode(kind, obj, options)
         metadata = obj.setdefault("metadata", {})
         generate = not metadata.get("name") and metadata.get("generateName")
@@ -102,12 +104,13 @@ class Registry:
         name = obj["metadata"]["name"]
         if self.storage.get(kind.resource, obj["metadata"].get("namespace", ""), name):
             raise already_exists(kind.plural, kind.group, name)
-        track_update(kind, None, obj, options.field_manager, "")
+        if not options.applying:
+            track_update(kind, None, obj, options.field_manager, "")
         if kind.resource == SERVICES:
             self.cluster_ips.assign(obj, None)
         return self._store(kind, obj, options.dry_run)
 
-    def _check_identity(self, kind: Kind, obj: Any, namespace: str) -> None:
+    def check_identity(self, kind: Kind, obj: Any, namespace: str) -> None:
         """The object must be of the kind, and in the namespace, that the URL names."""
         if not isinstance(obj, dict):
             raise bad_request("the object provided is unrecognized (must be of type object)")
@@ -177,7 +180,7 @@ class Registry:
         changed = await self.admission.mutate(review, obj)
         if changed is obj:
             return obj
-        self._check_identity(review.kind, changed, review.namespace)
+        self.check_identity(review.kind, changed, review.namespace)
         changed = self.decode(review.kind, changed, WriteOptions(field_validation="Ignore"))
         self._complete(review.kind, changed, review.old)
         return changed
@@ -227,7 +230,7 @@ class Registry:
         self, kind: Kind, old: Object, new: Object, options: WriteOptions, subresource: str, name: str
     ) -> Object:
         namespace = old["metadata"].get("namespace", "")
-        self._check_identity(kind, new, namespace)
+        self.check_identity(kind, new, namespace)
         given = new["metadata"].get("name", name)
         if given != name:
             raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
@@ -250,15 +253,16 @@ class Registry:
             self.cluster_ips.assign(new, old)
         if same_but_version(old, new):
             return record
-        track_update(kind, old, new, options.field_manager, subresource)
+        if not options.applying:
+            track_update(kind, old, new, options.field_manager, subresource)
         metadata = new["metadata"]
         if metadata.get("deletionTimestamp") and self._may_vanish(kind, new):
             return self._remove(record, options.dry_run)
-        return self._store(kind, new, options.dry_run)
+        return self._store(kind, new, options.dry_run, record.version)
 
-    def _store(self, kind: Kind, obj: Object, dry_run: bool) -> Record:
+    def _store(self, kind: Kind, obj: Object, dry_run: bool, version: int = 0) -> Record:
         if dry_run:
-            return make_record(kind.resource, obj, self.storage.version)
+            return make_record(kind.resource, obj, version or self.storage.version)
         return self.storage.put(kind.resource, obj)
 
     # Delete.
@@ -335,7 +339,7 @@ class Registry:
         """PUT /api/v1/namespaces/<name>/finalize: set spec.finalizers; the last one gone, the namespace goes."""
         kind = self.catalogue.find("", "v1", "namespaces")
         assert kind is not None
-        self._check_identity(kind, body, "")
+        self.check_identity(kind, body, "")
         wanted = self.decode(kind, body, options).get("spec") or {}
         record = self.read(kind, "", name)
         self._check_version(kind, {"metadata": dict(body.get("metadata") or {})}, record)
