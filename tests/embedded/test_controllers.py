@@ -27,7 +27,8 @@ from labkit.embedded.apiclient import (
     Object,
     Resource,
 )
-from labkit.embedded.controllers.objects import condition_of
+from labkit.embedded.controllers.job import JOBS
+from labkit.embedded.controllers.objects import condition_of, find_condition
 from tests.embedded.controllers_world import NODE, World, deployment, make_world, service
 
 
@@ -469,6 +470,85 @@ async def test_a_deleted_service_takes_its_endpoints_and_leaves_those_written_by
     assert await world.get(ENDPOINTS, "outside", "default")
 
 
+async def test_endpoints_written_by_hand_become_slices(world: World):
+    await world.api.create(SERVICES, service("outside", selector=None))
+    by_hand = {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": "outside", "namespace": "default"},
+        "subsets": [{"addresses": [{"ip": "10.1.2.3"}], "ports": [{"port": 80}]}],
+    }
+    await world.api.create(ENDPOINTS, by_hand)
+
+    async def mirrored(*ips):
+        return await addresses_in_slices(world, "outside") == dict.fromkeys(ips, True)
+
+    await world.until("a slice", functools.partial(mirrored, "10.1.2.3"))
+    by_hand["subsets"][0]["addresses"] = [{"ip": "10.9.9.9"}]
+    await world.api.replace(ENDPOINTS, by_hand)
+    await world.until("the other address", functools.partial(mirrored, "10.9.9.9"))
+    await world.api.delete(ENDPOINTS, "outside", "default")
+    await world.until("no slice", mirrored)
+
+
+async def test_the_api_servers_own_service_is_left_alone(world: World):
+    before = await world.items(ENDPOINTSLICES, "default")
+    endpoints = await world.get(ENDPOINTS, "kubernetes", "default")
+    await world.api.patch(SERVICES, "kubernetes", {"metadata": {"labels": {"touched": "yes"}}}, namespace="default")
+    await asyncio.sleep(0.2)
+    assert await world.items(ENDPOINTSLICES, "default") == before
+    assert await world.get(ENDPOINTS, "kubernetes", "default") == endpoints
+
+
+# Jobs
+
+
+def job(**spec):
+    container = {"name": "work", "image": "app:1"}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "work", "namespace": "default"},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}, **spec},
+    }
+
+
+async def finish(world: World, phase: str) -> None:
+    """Let the Job's one running pod end in this phase."""
+
+    async def running():
+        pods = await world.items(PODS, "default")
+        return [p for p in pods if p.get("status", {}).get("phase") == "Running"]
+
+    (pod,) = await world.until("a pod of the Job runs", running)
+    status = {"status": {"phase": phase}}
+    await world.api.patch(PODS, pod["metadata"]["name"], status, namespace="default", subresource="status")
+
+
+async def _job_is(world, kind):
+    status = (await world.api.get(JOBS, "work", "default")).get("status", {})
+    return condition({"status": status}, kind) and status
+
+
+async def test_a_job_runs_its_pods_one_after_the_other_to_the_end(world: World):
+    await world.api.create(JOBS, job(completions=2))
+    for _ in range(2):
+        await finish(world, "Succeeded")
+    status = await world.until("complete", functools.partial(_job_is, world, "Complete"))
+    assert status["succeeded"] == 2
+    assert "active" not in status
+    assert await _count(world, PODS, 2)
+
+
+async def test_a_job_whose_pods_fail_fails_after_its_limit(world: World):
+    await world.api.create(JOBS, job(backoffLimit=1))
+    for _ in range(2):
+        await finish(world, "Failed")
+    status = await world.until("failed", functools.partial(_job_is, world, "Failed"))
+    assert status["failed"] == 2
+    assert find_condition(status["conditions"], "Complete") is None
+
+
 # Namespaces
 
 
@@ -538,6 +618,16 @@ async def test_a_deleted_deployment_takes_replicasets_and_pods(world: World):
     await world.api.delete(DEPLOYMENTS, "web", "default")
     await world.until("no ReplicaSet", lambda: _count(world, REPLICASETS, 0))
     await world.until("no pod", lambda: _count(world, PODS, 0))
+
+
+async def test_a_deployment_made_again_at_once_gets_its_pods(world: World):
+    for _ in range(5):
+        await world.deploy(replicas=1)
+        await world.complete()
+        await world.api.delete(DEPLOYMENTS, "web", "default")
+    await world.deploy(replicas=1)
+    await world.complete()
+    await world.until("one pod, of the last one", lambda: _count(world, PODS, 1))
 
 
 async def test_orphaning_keeps_the_pods(world: World):

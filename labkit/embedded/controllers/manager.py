@@ -13,6 +13,8 @@ from labkit.embedded.controllers.deployment import DeploymentController
 from labkit.embedded.controllers.endpoints import EndpointsController
 from labkit.embedded.controllers.events import EventRecorder
 from labkit.embedded.controllers.garbage import GarbageCollector
+from labkit.embedded.controllers.job import JobController
+from labkit.embedded.controllers.mirror import MirrorController
 from labkit.embedded.controllers.namespace import NamespaceController
 from labkit.embedded.controllers.queue import ReconcileQueue
 from labkit.embedded.controllers.replicaset import ReplicaSetController
@@ -40,7 +42,9 @@ class Controllers:
             NamespaceController(caches, cluster_ca(self._kubeconfig)).queue,
             DeploymentController(caches, self._recorder("deployment-controller")).queue,
             ReplicaSetController(caches, self._recorder("replicaset-controller")).queue,
+            JobController(caches, self._recorder("job-controller")).queue,
             EndpointsController(caches).queue,
+            MirrorController(caches).queue,
             Scheduler(caches, self._recorder(SCHEDULER)).queue,
         ]
         self._garbage = GarbageCollector(caches)  # last: it listens to what the others follow
