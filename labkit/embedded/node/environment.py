@@ -70,7 +70,7 @@ def object_data(obj: Object, kind: str) -> dict[str, bytes]:
     encoded = obj.get("data") if kind == "Secret" else obj.get("binaryData")
     for key, value in (encoded or {}).items():
         try:
-            data[key] = base64.b64decode(value or "")
+            data[key] = base64.b64decode(value or "", validate=True)
         except (binascii.Error, ValueError) as error:
             raise ContainerConfigError(f"key {key} of {kind} is not base64") from error
     if kind == "ConfigMap":

@@ -169,7 +169,8 @@ async def read_log(file: LogFile, options: LogOptions, ended: asyncio.Event) -> 
                 break
             await _either(change, ended)
     if unfinished:
-        yield _lines(file, options, [unfinished], stream_end := file.path.stat().st_size)[: left or stream_end]
+        data = _lines(file, options, [unfinished], file.path.stat().st_size)
+        yield data if left is None else data[:left]
 
 
 def _lines(file: LogFile, options: LogOptions, lines: list[bytes], end: int) -> bytes:

@@ -145,17 +145,17 @@ async def follow(
     timing = Timing.of(probe)
     begun = last_counted = clock()
     interval, failures, successes = FIRST_INTERVAL, 0, 0
-    healthy_once = False
+    settled = False  # it has been healthy: from now on, the probe's own pace
     while True:
         result = await attempt(probe, target)
         now = clock()
         if result.ok:
-            failures, successes, healthy_once = 0, successes + 1, True
+            failures, successes = 0, successes + 1
+            settled = settled or successes >= timing.successes
             yield Verdict(True if successes >= timing.successes else None, "", False)
-        elif now - begun >= timing.initial_delay and (healthy_once or now - last_counted >= timing.period):
+        elif now - begun >= timing.initial_delay and (settled or now - last_counted >= timing.period):
             last_counted = now
             failures, successes = failures + 1, 0
             yield Verdict(False if failures >= timing.failures else None, result.message, True)
-        quick = not healthy_once or successes < timing.successes
-        await asyncio.sleep(min(interval, timing.period) if quick else timing.period)
+        await asyncio.sleep(timing.period if settled else min(interval, timing.period))
         interval *= INTERVAL_GROWTH

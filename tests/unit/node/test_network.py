@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.embedded.addresses import LAST_POD
+from labkit.embedded.node.network import (
+    Redirect,
+    RowAllocator,
+    low_ports,
+    names_for,
+    render_curlrc,
+    render_hosts,
+    service_names,
+    view_of,
+    write_text,
+)
+
+REDIRECT = Redirect(inbound_port=15006, outbound_port=15001)
+
+
+def service(name: str, address: str, *ports: int, namespace: str = "shop") -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"clusterIP": address, "ports": [{"port": port} for port in ports]},
+    }
+
+
+SERVICES = [
+    service("web", "127.64.0.10", 80),
+    service("db", "127.64.0.11", 5432, namespace="data"),
+    service("headless", "None", 80),
+    service("kubernetes", "127.64.0.1", 443, namespace="default"),
+]
+
+PLAIN = view_of("shop", "cart", "127.64.7.1", None)
+CAPTURED = view_of("shop", "cart", "127.64.7.1", REDIRECT)
+EXEMPT = view_of("shop", "cart", "127.64.7.1", REDIRECT, exempt=True)
+
+
+def curl_lines(view: Any, pods: list[tuple[str, list[int]]] | None = None) -> list[str]:
+    text = render_curlrc(view, SERVICES, pods or [], 6443)
+    return [line.removeprefix('connect-to = "').removesuffix('"') for line in text.splitlines()[1:]]
+
+
+def first(lines: list[str], host: str, port: int) -> str:
+    """What curl does with a URL: the first line for this host and port, or for this host and any port."""
+    return next(line for line in lines if line.startswith((f"{host}:{port}:", f"{host}::")))
+
+
+def test_a_short_name_is_for_the_own_namespace_alone():
+    assert service_names("shop", "web", "shop")[0] == "web"
+    assert "db" not in service_names("data", "db", "shop")
+    assert service_names("data", "db", "shop")[-1] == "db.data.svc.cluster.local"
+
+
+def test_names_lead_to_cluster_ips_and_headless_services_have_none():
+    names = names_for(SERVICES, "shop")
+    assert names["web"] == names["web.shop.svc"] == "127.64.0.10"
+    assert "headless" not in names and "db" not in names and names["db.data"] == "127.64.0.11"
+
+
+def test_curl_of_a_plain_pod_goes_to_the_cluster_ip():
+    lines = curl_lines(PLAIN)
+    assert first(lines, "web", 80) == "web:80:127.64.0.10:20080"
+    assert first(lines, "127.64.0.10", 80) == "127.64.0.10:80:127.64.0.10:20080"
+    assert first(lines, "db.data", 5432) == "db.data::127.64.0.11:"
+    assert first(lines, "localhost", 8080) == "localhost::127.64.7.1:"
+    assert first(lines, "localhost", 80) == "localhost:80:127.64.7.1:20080"
+
+
+def test_curl_of_a_redirected_pod_goes_to_its_own_proxy():
+    lines = curl_lines(CAPTURED)
+    assert first(lines, "web.shop", 80) == "web.shop:80:127.64.7.10:20080"
+    assert first(lines, "127.64.0.11", 5432) == "127.64.0.11:5432:127.64.7.11:5432"
+    assert first(lines, "localhost", 8080) == "localhost::127.64.7.2:"
+    assert first(lines, "localhost", 15021) == "localhost:15021:127.64.7.1:15021"
+
+
+def test_curl_of_the_exempt_user_goes_past_the_proxy():
+    lines = curl_lines(EXEMPT)
+    assert first(lines, "web", 80) == "web:80:127.64.0.10:20080"
+    assert first(lines, "localhost", 8080) == "localhost::127.64.7.2:"
+
+
+@pytest.mark.parametrize("view", [PLAIN, CAPTURED, EXEMPT], ids=["plain", "captured", "exempt"])
+def test_the_api_is_never_redirected(view: Any):
+    assert first(curl_lines(view), "kubernetes.default.svc", 443) == "kubernetes.default.svc:443:127.64.0.1:6443"
+
+
+def test_low_ports_of_pods_are_moved_up():
+    lines = curl_lines(PLAIN, [("127.64.9.1", [80, 443])])
+    assert first(lines, "127.64.9.1", 80) == "127.64.9.1:80:127.64.9.1:20080"
+    pod = {"spec": {"containers": [{"ports": [{"containerPort": 81}, {"containerPort": 8080}]}, {}]}}
+    assert low_ports(pod) == [80, 81, 443]
+
+
+def test_hosts_say_who_is_redirected():
+    captured, exempt = (json.loads(render_hosts(v, SERVICES, 6443)) for v in (CAPTURED, EXEMPT))
+    assert (captured["redirected"], captured["own"], captured["inside_ip"]) == (True, "127.64.7.2", "127.64.7.2")
+    assert (exempt["redirected"], exempt["own"]) == (False, "127.64.7.2")
+    plain = json.loads(render_hosts(PLAIN, SERVICES, 6443))
+    assert (plain["redirected"], plain["own"], plain["proxy_ports"]) == (False, "127.64.7.1", [])
+
+
+def test_redirection_is_what_istio_init_wrote(tmp_path: Path):
+    assert Redirect.read(tmp_path) is None
+    (tmp_path / "redirect.json").write_text('{"inbound_port": 15006, "outbound_port": 15001, "uid": 1338}')
+    assert Redirect.read(tmp_path) == Redirect(15006, 15001, 1338)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"inbound_port": "x", "outbound_port": 1}'])
+def test_what_istio_init_did_not_write_redirects_nothing(tmp_path: Path, text: str):
+    (tmp_path / "redirect.json").write_text(text)
+    assert Redirect.read(tmp_path) is None
+
+
+def test_a_row_is_kept_and_a_freed_one_is_used_last():
+    rows = RowAllocator()
+    assert [rows.take("a"), rows.take("b"), rows.take("a", 1)] == [1, 2, 1]
+    rows.free("a")
+    assert rows.take("c") == 3
+
+
+def test_a_recorded_row_that_is_taken_is_replaced():
+    rows = RowAllocator()
+    assert rows.take("a", 5) == 5
+    assert rows.take("b", 5) == 6
+
+
+def test_all_rows_can_be_taken_and_no_more():
+    rows = RowAllocator()
+    taken = [rows.take(f"pod-{number}") for number in range(LAST_POD)]
+    assert sorted(row for row in taken if row) == list(range(1, LAST_POD + 1))
+    assert rows.take("one-more") is None
+    rows.free("pod-9")
+    assert rows.take("one-more") == 10
+
+
+def test_a_file_is_written_only_when_it_changes(tmp_path: Path):
+    file = tmp_path / "f"
+    assert write_text(file, "a") and not write_text(file, "a") and write_text(file, "b")
+    assert list(tmp_path.iterdir()) == [file] and file.read_text() == "b"
