@@ -17,7 +17,7 @@ import yaml
 
 from labkit.cluster import Cluster, Obj
 from labkit.cluster.cluster import Change
-from labkit.cluster.kinds import CONFIGMAP, CRD, DEPLOYMENT, NAMESPACE
+from labkit.cluster.kinds import CONFIGMAP, CRD, DEPLOYMENT, NAMESPACE, POD
 from labkit.cluster.problems import MANAGED_BY_LABEL, MANAGER
 from labkit.errors import InputError, MeshError
 from labkit.policy.injection import DEFAULT_REVISION, REVISION, injection_webhooks
@@ -164,8 +164,13 @@ def uninstall(cluster: Cluster, *, on_progress: Progress = lambda _: None, limit
     """
     changes: list[Change] = []
     for installation in list(installations(cluster)):
-        for objects in (installation.webhooks(), installation.control_plane(), installation.crds()):
+        for objects in (installation.webhooks(), installation.control_plane()):
             changes += cluster.delete_documents(objects)
+        # istiod would put back what it keeps right, so it must have ended before the rest goes.
+        cluster.wait_until(
+            POD, _still_there, what="istiod to end", namespace=installation.namespace, labels=ISTIOD_LABELS, limit=limit
+        )
+        changes += cluster.delete_documents(installation.crds())
         changes += _delete_root_certificates(cluster)
         changes += _delete_secrets(cluster, installation)
         changes += _delete_namespace(cluster, installation.namespace)
@@ -176,6 +181,10 @@ def uninstall(cluster: Cluster, *, on_progress: Progress = lambda _: None, limit
     cluster.wait_until_gone([change for change in changes if change.kind in (NAMESPACE, CRD)], limit=limit)
     on_progress("The mesh is gone. Sidecars that run keep their last configuration until their pods are restarted.")
     return changes
+
+
+def _still_there(pods: list[Obj]) -> str:
+    return ", ".join(pod["metadata"]["name"] for pod in pods)
 
 
 def installations(cluster: Cluster) -> Iterator[Installation]:

@@ -1,0 +1,1 @@
+"""The control plane without processes: translation, state, pushing, injection, webhooks, the agent."""

@@ -1,0 +1,161 @@
+"""What a pod looks like after injection."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import jsonpatch
+import pytest
+
+from labkit.embedded.controlplane.injection import InjectionSettings, inject, injection_settings, make_patch
+
+SETTINGS = InjectionSettings("default")
+
+
+def plain_pod(**metadata: Any) -> dict[str, Any]:
+    """A pod as a ReplicaSet makes it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "generateName": "web-5d4f-",
+            "labels": {"app": "shop", "pod-template-hash": "5d4f"},
+            "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f", "controller": True}
+            ],
+            **metadata,
+        },
+        "spec": {
+            "containers": [
+                {
+                    "name": "web",
+                    "image": "chatfrontend",
+                    "ports": [{"containerPort": 80, "name": "http"}],
+                    "readinessProbe": {"httpGet": {"path": "/ok", "port": "http"}, "periodSeconds": 5},
+                    "livenessProbe": {"exec": {"command": ["true"]}},
+                },
+                {"name": "db", "image": "python", "livenessProbe": {"tcpSocket": {"port": 5432}, "timeoutSeconds": 4}},
+            ],
+            "initContainers": [{"name": "prepare", "image": "busybox"}],
+        },
+    }
+
+
+def container(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    spec = pod["spec"]
+    return next(c for c in [*spec["initContainers"], *spec["containers"]] if c["name"] == name)
+
+
+def environment(pod: dict[str, Any]) -> dict[str, Any]:
+    return {e["name"]: e.get("value") for e in container(pod, "istio-proxy")["env"]}
+
+
+def test_the_proxy_comes_last_and_the_redirection_after_the_pods_own_preparation() -> None:
+    pod = inject(plain_pod(), "foo", SETTINGS)
+    assert [c["name"] for c in pod["spec"]["initContainers"]] == ["prepare", "istio-init"]
+    assert [c["name"] for c in pod["spec"]["containers"]] == ["web", "db", "istio-proxy"]
+
+
+def test_labels_and_annotations_are_those_of_istio() -> None:
+    metadata = inject(plain_pod(), "foo", InjectionSettings("asm-1-24"))["metadata"]
+    assert metadata["labels"] == {
+        "app": "shop",
+        "pod-template-hash": "5d4f",
+        "security.istio.io/tlsMode": "istio",
+        "service.istio.io/canonical-name": "shop",
+        "service.istio.io/canonical-revision": "latest",
+    }
+    annotations = metadata["annotations"]
+    assert annotations["istio.io/rev"] == "asm-1-24"
+    assert annotations["kubectl.kubernetes.io/default-container"] == "web"
+    assert annotations["prometheus.io/port"] == "15020"
+    status = json.loads(annotations["sidecar.istio.io/status"])
+    assert (status["initContainers"], status["containers"]) == (["istio-init"], ["istio-proxy"])
+    assert status["revision"] == "asm-1-24"
+
+
+def test_labels_that_the_pod_has_are_kept() -> None:
+    """Twin of the one above: a preset tlsMode is how a user says that clients must not use mTLS."""
+    pod = plain_pod(labels={"security.istio.io/tlsMode": "disabled", "version": "v2", "app.kubernetes.io/name": "n"})
+    labels = inject(pod, "foo", SETTINGS)["metadata"]["labels"]
+    assert labels["security.istio.io/tlsMode"] == "disabled"
+    assert labels["service.istio.io/canonical-name"] == "n"
+    assert labels["service.istio.io/canonical-revision"] == "v2"
+
+
+def test_probes_ask_the_proxy_which_knows_where_to_ask() -> None:
+    pod = inject(plain_pod(), "foo", SETTINGS)
+    assert container(pod, "web")["readinessProbe"] == {
+        "httpGet": {"path": "/app-health/web/readyz", "port": 15020, "scheme": "HTTP"},
+        "periodSeconds": 5,
+    }
+    assert container(pod, "db")["livenessProbe"]["httpGet"]["path"] == "/app-health/db/livez"
+    assert json.loads(environment(pod)["ISTIO_KUBE_APP_PROBERS"]) == {
+        "/app-health/web/readyz": {"httpGet": {"path": "/ok", "port": 80}, "timeoutSeconds": 1},
+        "/app-health/db/livez": {"tcpSocket": {"port": 5432}, "timeoutSeconds": 4},
+    }
+
+
+def test_exec_probes_stay_as_they_are() -> None:
+    pod = inject(plain_pod(), "foo", SETTINGS)
+    assert container(pod, "web")["livenessProbe"] == {"exec": {"command": ["true"]}}
+
+
+def test_rewriting_of_probes_can_be_refused() -> None:
+    pod = inject(plain_pod(annotations={"sidecar.istio.io/rewriteAppHTTPProbers": "false"}), "foo", SETTINGS)
+    assert container(pod, "web")["readinessProbe"]["httpGet"] == {"path": "/ok", "port": "http"}
+    assert "ISTIO_KUBE_APP_PROBERS" not in environment(pod)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "name"),
+    [
+        ({}, "web"),
+        ({"ownerReferences": [], "generateName": "", "name": "alone"}, "alone"),
+        ({"ownerReferences": [{"kind": "Job", "name": "j", "apiVersion": "batch/v1", "controller": True}]}, "j"),
+    ],
+)
+def test_a_workload_is_named_after_what_made_it(metadata: dict[str, Any], name: str) -> None:
+    pod = inject(plain_pod(**metadata), "foo", SETTINGS)
+    assert environment(pod)["ISTIO_META_WORKLOAD_NAME"] == name
+
+
+def test_the_redirection_spares_the_proxys_ports_and_those_that_the_pod_names() -> None:
+    pod = inject(plain_pod(annotations={"traffic.sidecar.istio.io/excludeInboundPorts": "9090, 9091"}), "foo", SETTINGS)
+    args = container(pod, "istio-init")["args"]
+    assert args[args.index("-d") + 1] == "15090,15021,15020,9090,9091"
+    assert args[args.index("-x") + 1] == ""
+
+
+def test_the_log_level_of_one_proxy_can_be_set_on_its_pod() -> None:
+    pod = inject(plain_pod(annotations={"sidecar.istio.io/logLevel": "debug"}), "foo", SETTINGS)
+    assert "--proxyLogLevel=debug" in container(pod, "istio-proxy")["args"]
+
+
+def test_the_patch_makes_the_injected_pod_from_the_original() -> None:
+    original = plain_pod()
+    injected = inject(original, "foo", SETTINGS)
+    assert jsonpatch.apply_patch(original, make_patch(original, injected)) == injected
+
+
+def test_injecting_does_not_change_what_it_was_given() -> None:
+    original = plain_pod()
+    kept = copy.deepcopy(original)
+    inject(original, "foo", SETTINGS)
+    assert original == kept
+
+
+def test_a_pod_without_labels_and_lists_can_be_injected() -> None:
+    bare = {"metadata": {"name": "x"}, "spec": {"containers": [{"name": "a", "image": "pause"}]}}
+    injected = inject(bare, "foo", SETTINGS)
+    assert jsonpatch.apply_patch(bare, make_patch(bare, injected)) == injected
+    assert [c["name"] for c in injected["spec"]["initContainers"]] == ["istio-init"]
+
+
+def test_the_injectors_values_choose_image_and_log_level() -> None:
+    values = {"global": {"proxy": {"image": "registry/proxyv2:9", "logLevel": "info"}}}
+    settings = injection_settings(values, revision="r", trust_domain="td")
+    assert (settings.image, settings.log_level, settings.revision) == ("registry/proxyv2:9", "info", "r")
+    assert injection_settings({}, revision="r", trust_domain="td").image == SETTINGS.image
