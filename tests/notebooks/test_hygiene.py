@@ -158,6 +158,10 @@ class TestLesson:
         assert sizes[len(sizes) // 2] <= 6
         assert sizes[int(len(sizes) * 0.9)] <= 20
 
+    def test_code_lines_fit_a_laptops_window(self, path):
+        wide = [line for c in code_cells(read(path)) for line in c.source.splitlines() if len(line) > 100]
+        assert wide == []
+
     def test_text_cells_are_short(self, path):
         cells = [c for c in read(path).cells[1:] if c.cell_type == "markdown"]
         words = {c.id: len(re.sub(r"(?s)```.*?```|<details>.*?</details>", "", c.source).split()) for c in cells}
