@@ -27,6 +27,7 @@ from labkit.embedded.apiclient import (
     Object,
     Resource,
 )
+from labkit.embedded.apiserver import ApiServer
 from labkit.embedded.controllers.job import JOBS
 from labkit.embedded.controllers.objects import condition_of, find_condition
 from tests.embedded.controllers_world import NODE, World, deployment, make_world, service
@@ -290,6 +291,19 @@ async def test_what_changed_while_the_controllers_were_down_is_made_up_for(world
     await world.start_controllers()
     await world.complete()
     await world.complete("late")
+
+
+async def test_a_restart_of_the_api_server_is_outlived(world: World):
+    await world.deploy(replicas=2)
+    await world.complete()
+    before = await world.names(PODS, "default")
+    await world.server.stop()
+    world.server = ApiServer(paths=world.paths, block=world.block)
+    await world.server.start()
+    assert await world.names(PODS, "default") == before
+    await world.api.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 3}}, namespace="default")
+    await world.complete()
+    assert len(await world.names(PODS, "default")) == 3
 
 
 # Refused pods

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
-from labkit.embedded import addresses, envoy
-from labkit.embedded.envoy import Config
+from labkit.embedded import addresses, envoy_messages
+from labkit.embedded.envoy_messages import Config
 
 Object = dict[str, Any]
 Address = tuple[str, int]
@@ -143,7 +143,7 @@ def _listener(port: ServicePort) -> Config:
     # and tcp_proxy aborts the other side in the same way. That needs no setting. Two things would break it: TLS
     # on either side, and `idle_timeout`-like closes, which end with FIN.
     tcp_proxy: Config = {
-        "@type": envoy.TYPE + "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "@type": envoy_messages.TYPE + "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         "stat_prefix": port.name,
         "cluster": port.name,
         "idle_timeout": "0s",  # kube-proxy never closes an idle connection; Envoy would after an hour
@@ -152,7 +152,7 @@ def _listener(port: ServicePort) -> Config:
         tcp_proxy["hash_policy"] = [{"source_ip": {}}]
     return {
         "name": port.name,
-        "address": envoy.socket_address(*port.address),
+        "address": envoy_messages.socket_address(*port.address),
         "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": tcp_proxy}]}],
     }
 
@@ -174,5 +174,5 @@ def _cluster(port: ServicePort, eds_dir: str, source: str) -> Config:
 
 
 def _load_assignment(port: ServicePort) -> Config:
-    endpoints = [envoy.lb_endpoint(*address) for address in port.endpoints]
+    endpoints = [envoy_messages.lb_endpoint(*address) for address in port.endpoints]
     return {"cluster_name": port.name, "endpoints": [{"lb_endpoints": endpoints}]}
