@@ -6,6 +6,7 @@ Nothing here knows Istio or whether the cluster is embedded; refusals arrive as 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -299,14 +300,18 @@ class Cluster:
         return self.patch(kind, name, {"metadata": {"labels": dict(labels)}}, namespace)
 
     def create_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> Change:
-        """Make a namespace; one that exists only gets the labels."""
-        metadata = {"name": name, **({"labels": dict(labels)} if labels else {})}
-        if self.find(NAMESPACE, name) is not None:
-            # Not applied: that would put our label on a namespace that is not ours.
-            if labels:
-                return self.label(NAMESPACE, name, labels)
-            return Change("unchanged", NAMESPACE, name)
-        return self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})[0]
+        """Make a namespace; one that exists only gets the labels.
+
+        The labels are patched on, not applied: applied, they would vanish when a manifest of the same namespace
+        without them is applied later, which no learner would expect of `kubectl label`.
+        """
+        change = Change("unchanged", NAMESPACE, name)
+        if self.find(NAMESPACE, name) is None:
+            change = self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})[0]
+        if labels:
+            labelled = self.label(NAMESPACE, name, labels)
+            change = labelled if change.action == "unchanged" else dataclasses.replace(change, after=labelled.after)
+        return change
 
     def restore(self, obj: Obj, kind: Kind) -> None:
         """Put an object back as it was: replace it, or make it anew when it is gone."""
