@@ -1,4 +1,4 @@
-"""The applications as they run in a real container: alone with the standard library, as the Dockerfile lays them out."""
+"""The applications as they run in a real container: alone with the standard library, laid out by the Dockerfile."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "manifests" / "apps" / "chat" / "Dockerfile").read_text()
-PROGRAMS = {
-    target: program
-    for target, program in re.findall(
-        r'AS (\w+)\n(?:.*\n)*?CMD \["python", "([^"]+)"\]', DOCKERFILE.split("\n\n", 1)[1]
-    )
-}
+STAGES = DOCKERFILE.partition("\n\n")[2]
+PROGRAMS = dict(re.findall(r'AS (\w+)\n(?:.*\n)*?CMD \["python", "([^"]+)"\]', STAGES))
 
 
 @pytest.fixture
