@@ -199,7 +199,7 @@ async def crash_node(node: Node) -> None:
 
 
 def _belongs_to_node(task: asyncio.Task[Any]) -> bool:
-    prefixes = ("node-", "status-", "pod-", "sidecar-", "probes-", "end-")
+    prefixes = ("node-", "status-", "pod-", "sidecar-", "probes-", "volumes-", "end-")
     return task.get_name().startswith(prefixes)
 
 

@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from labkit.embedded.apiclient import CONFIGMAPS, NODES
+from labkit.embedded.node import Node
+from labkit.errors import MachineError
 from tests.embedded.node_world import NodeWorld, is_ready, node_world, shell, state
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -245,3 +248,36 @@ async def test_a_lifecycle_hook_runs_after_the_start_and_before_the_end(world: N
     await world.until("hooked", is_ready)
     await world.delete("hooked")
     assert marker.read_text() == "begun\nending\n"
+
+
+async def test_a_mounted_configmap_follows_its_object(world: NodeWorld, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("labkit.embedded.node.pod.REFRESH", 0.05)
+    await world.configmap("moving", colour="red")
+    mounts = {"volumeMounts": [{"name": "conf", "mountPath": "/etc/app"}]}
+    script = 'until grep -q blue "$POD_ROOT/etc/app/colour"; do sleep 0.05; done'
+    await world.create(
+        "follower",
+        shell("main", script, **mounts),
+        volumes=[{"name": "conf", "configMap": {"name": "moving"}}],
+        restartPolicy="Never",
+    )
+    pod = await world.until("follower", lambda p: "running" in state(p))
+    assert pod["status"]["phase"] == "Running"
+    await world.api.patch(CONFIGMAPS, "moving", {"data": {"colour": "blue"}}, namespace="default")
+    await world.until("follower", lambda p: p["status"]["phase"] == "Succeeded")
+
+
+async def test_the_node_shows_itself(world: NodeWorld):
+    node = await world.api.get(NODES, "labkit-node")
+    assert {"type": "InternalIP", "address": f"127.{world.block}.0.1"} in node["status"]["addresses"]
+    assert node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 10250
+    assert [c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready"] == ["True"]
+
+
+async def test_a_taken_kubelet_port_is_one_clear_error(world: NodeWorld):
+    second = Node(paths=world.paths, block=world.block, kubeconfig=world.paths.kubeconfig)
+    with pytest.raises(MachineError, match=r"The kubelet cannot listen on .*:10250"):
+        await second.start()
+    assert is_ready(await world.until("follower", lambda p: True)) is False  # the first one goes on as before
+    async with world.kubelet() as kubelet, kubelet.get("/healthz") as response:
+        assert response.status == 200

@@ -155,7 +155,7 @@ class Node:
                 continue
             for container in record.containers.values():
                 if (identity := container.identity) and identity.alive:
-                    kill_session(identity.pid)
+                    kill_session(identity)
             kill_all(marked_processes(pod_mark(self._paths.node_dir, uid)))
             shutil.rmtree(self._context.pods_dir / uid, ignore_errors=True)
             self._context.rows.free(uid)

@@ -23,6 +23,7 @@ from labkit.embedded.node.processes import kill_all, marked_processes, pod_mark
 from labkit.embedded.node.records import PodRecord
 from labkit.embedded.node.sandbox import NodeContext, Sandbox
 from labkit.embedded.node.status import init_containers, initialized, is_sidecar, phase, pod_status, timestamp
+from labkit.embedded.node.volumes import is_made_of_objects
 from labkit.errors import LabError
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,9 @@ GATHER = 0.008
 """Seconds for which changes of the status are gathered. Containers of a pod start within less, so it is one patch."""
 
 FIRST_RETRY, LAST_RETRY = 0.25, 10.0
+
+REFRESH = 30.0
+"""Seconds between two looks at the ConfigMaps and Secrets that are mounted (the kubelet: about 60)."""
 
 
 class PodWorker:
@@ -97,6 +101,8 @@ class PodWorker:
             self._begin_anew()
         self.changed()
         await self._prepare_volumes()
+        if any(is_made_of_objects(volume) for volume in self.pod["spec"].get("volumes") or []):
+            self._tasks["volumes"] = asyncio.create_task(self._refresh_volumes(), name=f"volumes-{self.record.name}")
         if not await self._run_init_containers():
             return
         self.sandbox.write_network()  # istio-init may have asked for redirection
@@ -139,6 +145,15 @@ class PodWorker:
                 log.warning("volumes of %s: %s", self.record.name, error)
             await asyncio.sleep(pause)  # the ConfigMap may come with the next manifest
             pause = min(pause * 2, LAST_RETRY)
+
+    async def _refresh_volumes(self) -> None:
+        """A mounted ConfigMap follows the object; what a container has in its environment does not."""
+        while True:
+            await asyncio.sleep(REFRESH)
+            try:
+                await self.sandbox.prepare_volumes()
+            except (LabError, aiohttp.ClientError, OSError) as error:  # deleted meanwhile: the files stay
+                log.debug("volumes of %s stay as they are: %s", self.record.name, error)
 
     async def _run_init_containers(self) -> bool:
         """One after the other; False when one failed and is not to be tried again."""

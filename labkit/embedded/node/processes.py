@@ -167,12 +167,16 @@ def kill_all(processes: Iterable[Identity]) -> int:
     return sum(process.signal(signal.SIGKILL) for process in processes)
 
 
-def kill_session(session: int) -> int:
-    """Kill what is left of a session whose leader is known to be ours, until nothing appears any more."""
+def kill_session(leader: Identity) -> int:
+    """Kill the session of `leader`, which may have ended already, until nothing of it appears any more.
+
+    While a session has members, the kernel gives its number to no new process. So if a process of that number lives
+    and is not our leader, our session is empty and this is somebody else's: it is left alone.
+    """
     killed = 0
     for _ in range(20):  # a member may fork while we look; a fork bomb is not our case
-        members = session_members(session)
-        if not members:
+        members = session_members(leader.pid)
+        if not members or any(m.pid == leader.pid and m != leader for m in members):
             break
         killed += kill_all(members)
     return killed
@@ -260,7 +264,7 @@ class Process:
     def kill(self) -> None:
         """SIGKILL to the whole session."""
         if self.running:
-            kill_session(self.identity.pid)
+            kill_session(self.identity)
 
     def release(self) -> None:
         """Stop watching and leave the process running."""
@@ -273,7 +277,7 @@ class Process:
         self._loop.remove_reader(self._descriptor)
         # Not yet reaped, our own child still holds its pid: the session number cannot be somebody else's.
         if self._owns_session:
-            kill_session(self.identity.pid)
+            kill_session(self.identity)
         ended = _reap(self._descriptor)
         os.close(self._descriptor)
         if not self._ended.done():

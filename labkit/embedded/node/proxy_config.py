@@ -11,7 +11,9 @@ https://kubernetes.io/docs/reference/networking/virtual-ips/ describes them:
 
 Simplified: kube-proxy rewrites addresses in the kernel, so a server sees the client's address; here it sees the
 node's, because a proxy without privileges cannot send from somebody else's. UDP and SCTP ports are not served.
-And kube-proxy in its iptables mode chooses an endpoint at random; this one goes round robin, as its IPVS mode does.
+A ready endpoint
+on whose port nobody listens is seen as a close (curl exit code 52), where kube-proxy's client is refused (7), because
+Envoy has accepted the connection by then. And kube-proxy in its iptables mode chooses an endpoint at random; this one goes round robin, as its IPVS mode does.
 """
 
 from __future__ import annotations
@@ -139,9 +141,8 @@ def _in_block(address: str, block: int) -> bool:
 
 
 def _listener(port: ServicePort) -> Config:
-    # A reset by the server reaches the client as a reset, as kube-proxy's does: Envoy's raw buffer socket detects it
-    # and tcp_proxy aborts the other side in the same way. That needs no setting. Two things would break it: TLS
-    # on either side, and `idle_timeout`-like closes, which end with FIN.
+    # A reset by the server must reach the client as a reset, as through kube-proxy: curl then says exit code 56 and not
+    # 52. No setting makes it so: plain tcp_proxy over raw sockets does it on its own. A test holds Envoy to that.
     tcp_proxy: Config = {
         "@type": envoy_messages.TYPE + "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         "stat_prefix": port.name,

@@ -37,6 +37,11 @@ def below(root: Path, path: str) -> Path:
     return root.joinpath(*parts)
 
 
+def is_made_of_objects(volume: Object) -> bool:
+    """Whether the volume's files come from the API and can change there."""
+    return any(volume.get(kind) for kind in ("configMap", "secret", "downwardAPI", "projected"))
+
+
 async def volume_files(volume: Object, facts: PodFacts, fetch: Fetch, token: TokenSource) -> dict[str, bytes] | None:
     """The files of a volume that is made of API objects; None when it is a plain directory."""
     if source := volume.get("configMap"):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,8 +143,11 @@ async def test_processes_are_found_by_their_mark_and_by_no_other(tmp_path: Path)
 
 async def test_killing_a_session_leaves_other_sessions_alone(tmp_path: Path):
     one, two = (start("sh", "-c", "sleep 100 & wait", tmp_path=tmp_path) for _ in range(2))
-    kill_session(one.identity.pid)
+    kill_session(one.identity)
     await one.wait()
+    assert two.identity.alive
+    # Its number, but not its start time: the number was given to somebody else.
+    assert kill_session(replace(two.identity, start_ticks=1)) == 0
     assert two.identity.alive
     two.kill()
     await two.wait()
