@@ -121,6 +121,44 @@ def test_a_wrong_answer_fails_its_check_without_a_traceback(number: str, wrong: 
     assert [check.name for check in result.failed_checks] == [cell.metadata.labkit.exercise]
 
 
+STRICT = '{"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", '
+STRICT += '"metadata": {"name": "default", "namespace": "azureopenai"}, "spec": {"mtls": {"mode": "STRICT"}}}'
+
+
+@pytest.mark.parametrize(
+    ("number", "cell_id", "instead", "failing"),
+    [
+        pytest.param(
+            "02",
+            "02-label-apply",
+            "None",
+            {"02-namespace-labelled", "02-injected-pods", "02-inside-the-pod", "02-mesh-request"},
+            id="nobody_labels_the_namespace",
+        ),
+        pytest.param(
+            "02",
+            "02-restart-backend",
+            "None",
+            {"02-injected-pods", "02-inside-the-pod", "02-mesh-request"},
+            id="nobody_restarts_the_backend",
+        ),
+        pytest.param(
+            "03",
+            "03-effective",
+            f"lab.apply({STRICT})",
+            {"03-permissive", "03-plaintext-accepted"},
+            id="strict_too_early",
+        ),
+    ],
+)
+def test_checks_fail_when_their_effect_is_absent(number: str, cell_id: str, instead: str, failing: set[str], run: Run):
+    notebook = read(lesson(number))
+    next(cell for cell in notebook.cells if cell.id == cell_id).source = instead
+    result = run(notebook, lesson(number).name)
+    assert result.failure == ""
+    assert {check.name for check in result.failed_checks} == failing
+
+
 class TestStrict:
     def test_the_executed_lesson_shows_200_before_and_exit_code_56_after(self, run: Run):
         result = run(read(lesson("04")), "04_enforce_strict.ipynb")
