@@ -209,6 +209,14 @@ async def _reached(ip: str, server: Server) -> bool:
     return server.connections > 0
 
 
+async def test_a_ready_endpoint_where_nobody_listens_closes_without_an_answer(bench: Bench):
+    server = bench.serve(1)
+    ip = await bench.service("web", 1)
+    await bench.until("answers", lambda: answers(ip))
+    await server.close()
+    assert (await curl(ip))[0] == 52, "not 7 as with kube-proxy: the module says why"
+
+
 async def test_a_service_without_endpoints_refuses_and_comes_back(bench: Bench):
     bench.serve(1)
     ip = await bench.service("web", 1)

@@ -71,7 +71,8 @@ def _tell(task: asyncio.Task[None]) -> None:
 
 
 def _version(obj: Object) -> int:
-    # Comparable as numbers since Kubernetes 1.35 says so (KEP-5504).
+    # A client may not order versions by the API's older rules. But every API server that there is counts upwards,
+    # and what depends on it here is only how soon a copy is fresh.
     return int(obj["metadata"]["resourceVersion"])
 
 

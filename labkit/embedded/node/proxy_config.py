@@ -9,11 +9,13 @@ https://kubernetes.io/docs/reference/networking/virtual-ips/ describes them:
 3. Without any endpoint a connection is refused. So such a port has no listener at all.
 4. `sessionAffinity: ClientIP` keeps a client's address with one endpoint.
 
-Simplified: kube-proxy rewrites addresses in the kernel, so a server sees the client's address; here it sees the
-node's, because a proxy without privileges cannot send from somebody else's. UDP and SCTP ports are not served.
-A ready endpoint
-on whose port nobody listens is seen as a close (curl exit code 52), where kube-proxy's client is refused (7), because
-Envoy has accepted the connection by then. And kube-proxy in its iptables mode chooses an endpoint at random; this one goes round robin, as its IPVS mode does.
+Simplified:
+- kube-proxy rewrites addresses in the kernel, so a server sees the client's address. Here it sees the node's: Envoy
+  can keep the client's only with IP_TRANSPARENT, which takes a privilege.
+- A ready endpoint on whose port nobody listens looks like a close (curl exit code 52), where kube-proxy's client is
+  refused (7): Envoy has accepted the connection by then.
+- kube-proxy's iptables mode chooses an endpoint at random; this proxy goes round robin, as the IPVS mode does.
+- UDP and SCTP ports are not served.
 """
 
 from __future__ import annotations
