@@ -76,12 +76,13 @@ def _open_context(context: str, kubeconfig: Path | None, narrate: Narrator) -> C
 
 
 def _contexts(kubeconfig: Path | None) -> tuple[list[str], str | None]:
+    import yaml
     from kubernetes import config
     from kubernetes.config.config_exception import ConfigException
 
     try:
         contexts, current = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)
-    except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+    except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"No kubeconfig could be read: {error}",
             meaning="labkit looks at $KUBECONFIG and ~/.kube/config, as kubectl does.",

@@ -147,6 +147,7 @@ class Transport:
 
 
 def _api_client(kubeconfig: Path | None, context: str | None) -> Any:
+    import yaml
     from kubernetes import config
     from kubernetes.client import Configuration
     from kubernetes.config.config_exception import ConfigException
@@ -159,7 +160,7 @@ def _api_client(kubeconfig: Path | None, context: str | None) -> Any:
             persist_config=False,
             client_configuration=configuration,
         )
-    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+    except (ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"The kubeconfig{f' {kubeconfig}' if kubeconfig else ''} cannot be used: {error}",
             meaning="labkit reads it as kubectl does: from --kubeconfig, $KUBECONFIG or ~/.kube/config.",

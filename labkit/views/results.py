@@ -23,7 +23,8 @@ class Done:
 
     @property
     def took(self) -> str:
-        return f" ({self.seconds:.1f} s)" if self.seconds is not None else ""
+        # Below a tenth of a second the number says nothing to a person.
+        return f" ({self.seconds:.1f} s)" if self.seconds and self.seconds >= 0.1 else ""
 
     def __str__(self) -> str:
         parts = [self.what + self.took, *(f"  {line}" for line in self.lines)]
