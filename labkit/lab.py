@@ -100,9 +100,9 @@ from labkit.cluster.cluster import WAIT_SECONDS, Change
 from labkit.cluster.kinds import DEPLOYMENT, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
 from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
 from labkit.errors import InputError, LabError
-from labkit.observe import mesh, objects, proxy, settling, traffic, waiting
+from labkit.observe import declared, mesh, objects, proxy, settling, traffic, waiting
 from labkit.outcomes import Observation, Probe, Verdict
-from labkit.policy import compose_peer_authentication, workload_from_pod
+from labkit.policy import workload_from_pod
 from labkit.policy.calls import predict_call, resolve_call
 from labkit.views.commands import has_blank, kubectl_for, label_pairs
 from labkit.views.results import Attempt, Done, Manifest, PodDescription
@@ -361,10 +361,7 @@ class Lab:
         pods = [pod for pod in snapshot.pods if everywhere or objects.namespace_of(pod) in places]
 
         def expected(pod: Obj, port: int | None) -> str:
-            effective = compose_peer_authentication(
-                snapshot.peer_authentications, workload_from_pod(pod), snapshot.root_namespace
-            )
-            return str((effective.mode if port is None else effective.mode_for_port(port)).value)
+            return declared.declared_mode(snapshot, pod, port)
 
         settling.wait_until_settled(self.cluster, pods, expected)
 
@@ -458,22 +455,17 @@ class Lab:
 
     def mtls_mode(self, namespace: str | None = None, workload: str | None = None) -> str:
         """The effective mode of a namespace, of a workload (`"azureopenai/chatbackend"`), or mesh-wide."""
-        from labkit.views.model import mode_of
-
         snapshot = objects.take_snapshot(self.cluster)
         if workload is not None:
             pod = objects.find_workload(self.cluster, workload, namespace).ready_pod()
-            policies, root = snapshot.peer_authentications, snapshot.root_namespace
-            return str(compose_peer_authentication(policies, workload_from_pod(pod), root).mode.value)
+            return declared.declared_mode(snapshot, pod, None)
         if namespace is not None:
             self.cluster.get(NAMESPACE, namespace)
-        return mode_of(snapshot, namespace or snapshot.root_namespace)
+        return declared.mode_of(snapshot, namespace or snapshot.root_namespace)
 
     def effective_mtls(self, namespace: str) -> Table:
         """The effective mode of each workload, by port where ports differ, and who decided."""
-        from labkit.views.model import EFFECTIVE_COLUMNS, effective_rows
-
-        return self._table(EFFECTIVE_COLUMNS, effective_rows(self._snapshot(namespace), namespace))
+        return self._table(declared.EFFECTIVE_COLUMNS, declared.effective_rows(self._snapshot(namespace), namespace))
 
     def certificate_of(self, workload: str) -> CertificateFacts:
         """The facts of the certificate that the workload's proxy presents."""

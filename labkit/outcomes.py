@@ -83,7 +83,8 @@ def _card(outcome: Outcome, title: str, lines: list[str], command: str = "") -> 
     colour = outcome_colour(outcome)
     body = "".join(f'<div style="opacity:.85">{escape(line)}</div>' for line in lines if line)
     if command:
-        body += f'<code style="font-size:85%;opacity:.75;background:none;color:inherit;padding:0">$ {escape(command)}</code>'
+        look = "font-size:85%;opacity:.75;background:none;color:inherit;padding:0"
+        body += f'<code style="{look}">$ {escape(command)}</code>'
     return (
         f'<div style="border-left:4px solid {colour};padding:2px 10px;margin:4px 0;color:inherit;'
         f'font-family:inherit;line-height:1.45"><div><b style="color:{colour}">{escape(outcome)}</b> '

@@ -11,12 +11,12 @@ from labkit.checks.results import Check
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import NAMESPACE, NODE, POD
 from labkit.errors import InputError, LabError
+from labkit.observe.declared import EFFECTIVE_COLUMNS, effective_rows, mode_of
 from labkit.observe.mesh import mesh_status
 from labkit.observe.objects import take_snapshot
 from labkit.observe.proxy import certificate
 from labkit.observe.traffic import probe
 from labkit.observe.waiting import wait_until_ready
-from labkit.views.model import EFFECTIVE_COLUMNS, effective_rows, mode_of
 
 OUTSIDE = "default/curl-outside"
 BACKEND_URL = f"http://chatbackend-service.{APP}:5000/chat"

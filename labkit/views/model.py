@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from labkit.cluster import Obj
+from labkit.observe.declared import namespace_effective
 from labkit.observe.objects import (
     PROXY,
     Snapshot,
@@ -23,7 +24,7 @@ from labkit.observe.objects import (
     workload_name,
 )
 from labkit.outcomes import Observation, Outcome, Verdict
-from labkit.policy import EffectiveMTLS, Workload, compose_peer_authentication, workload_from_pod
+from labkit.policy import compose_peer_authentication, workload_from_pod
 from labkit.policy.calls import predict_call, resolve_call
 from labkit.views.map import EdgeState, MapEdge, MapModel, MapNode, NamespaceBox
 
@@ -185,35 +186,3 @@ def _serves(snapshot: Snapshot, pods: Sequence[Obj]) -> bool:
 
 def _is_control_plane(pod: Obj) -> bool:
     return labels_of(pod).get("app") == "istiod"
-
-
-EFFECTIVE_COLUMNS = ("WORKLOAD", "SIDECAR", "MODE", "PORTS", "DECIDED BY")
-
-
-def namespace_effective(snapshot: Snapshot, namespace: str) -> EffectiveMTLS:
-    """What holds for a workload of the namespace that no selector matches."""
-    policies, root = snapshot.peer_authentications, snapshot.root_namespace
-    return compose_peer_authentication(policies, Workload(namespace=namespace), root)
-
-
-def mode_of(snapshot: Snapshot, namespace: str) -> str:
-    """The mode of a namespace as plain text."""
-    return str(namespace_effective(snapshot, namespace).mode.value)
-
-
-def effective_rows(snapshot: Snapshot, namespace: str) -> list[tuple[str, str, str, str, str]]:
-    """(workload, sidecar, mode, ports, decided by) for every workload of a namespace."""
-    rows: dict[str, tuple[str, str, str, str, str]] = {}
-    for pod in snapshot.pods_in(namespace):
-        name = workload_name(pod)
-        if name in rows:
-            continue
-        if not is_injected(pod):
-            rows[name] = (name, "no", "-", "-", "nobody: without a sidecar no policy is enforced")
-            continue
-        effective = compose_peer_authentication(
-            snapshot.peer_authentications, workload_from_pod(pod), snapshot.root_namespace
-        )
-        ports = ", ".join(f"{port}: {mode}" for port, mode in sorted(effective.per_port.items()))
-        rows[name] = (name, "yes", str(effective.mode), ports or "-", str(effective.decided_by))
-    return [rows[name] for name in sorted(rows)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.observe.declared import declared_mode, effective_rows, mode_of
 from labkit.observe.objects import Snapshot
 from labkit.outcomes import Observation, Outcome, Probe
 from labkit.views.map import EdgeState, MapEdge
-from labkit.views.model import Call, effective_rows, make_map, mode_of
+from labkit.views.model import Call, make_map
 from tests.unit.observe.builders import namespace, peer_authentication, pod, service
 
 BACKEND = {"BACKEND_URL": "http://chatbackend-service:5000/chat"}
@@ -129,3 +130,14 @@ def test_effective_rows_name_who_decides_and_who_cannot_enforce() -> None:
     assert "azureopenai/default" in rows["chatbackend"][4]
     outside = effective_rows(chat(), "default")[0]
     assert outside[1:3] == ("no", "-")
+
+
+def test_the_mode_of_a_port_follows_its_policy() -> None:
+    policy = peer_authentication("STRICT")
+    policy["spec"] |= {
+        "selector": {"matchLabels": {"app": "chatbackend"}},
+        "portLevelMtls": {"5000": {"mode": "DISABLE"}},
+    }
+    snapshot, backend = chat(policy), pod(injected=True)
+    assert declared_mode(snapshot, backend, 5000) == "DISABLE"
+    assert declared_mode(snapshot, backend, None) == "STRICT"
