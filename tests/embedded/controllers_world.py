@@ -192,6 +192,7 @@ async def make_world(name: str) -> AsyncIterator[World]:
         yield world
     finally:
         await world.stop()
+        paths.run_dir.rmdir()
 
 
 def deployment(

@@ -141,7 +141,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
             await each.close()
     await server.stop()
     assert envoys_of(paths) == [], "an Envoy was left behind"
-    assert list(paths.run_dir.iterdir()) == []
+    paths.run_dir.rmdir()  # fails when a socket was left in it
 
 
 def envoys_of(paths: ClusterPaths) -> list[int]:
@@ -209,12 +209,12 @@ async def _reached(ip: str, server: Server) -> bool:
     return server.connections > 0
 
 
-async def test_a_ready_endpoint_where_nobody_listens_closes_without_an_answer(bench: Bench):
+async def test_a_ready_endpoint_where_nobody_listens_ends_the_connection_without_an_answer(bench: Bench):
     server = bench.serve(1)
     ip = await bench.service("web", 1)
     await bench.until("answers", lambda: answers(ip))
     await server.close()
-    assert (await curl(ip))[0] == 52, "not 7 as with kube-proxy: the module says why"
+    assert (await curl(ip))[0] in (52, 56), "not 7 as with kube-proxy: the module says why"
 
 
 async def test_a_service_without_endpoints_refuses_and_comes_back(bench: Bench):

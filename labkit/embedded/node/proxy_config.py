@@ -12,8 +12,8 @@ https://kubernetes.io/docs/reference/networking/virtual-ips/ describes them:
 Simplified:
 - kube-proxy rewrites addresses in the kernel, so a server sees the client's address. Here it sees the node's: Envoy
   can keep the client's only with IP_TRANSPARENT, which takes a privilege.
-- A ready endpoint on whose port nobody listens looks like a close (curl exit code 52), where kube-proxy's client is
-  refused (7): Envoy has accepted the connection by then.
+- A ready endpoint on whose port nobody listens looks like a close or a reset (curl exit code 52 or 56, whichever of
+  request and close is faster), where kube-proxy's client is refused (7): Envoy has accepted the connection by then.
 - kube-proxy's iptables mode chooses an endpoint at random; this proxy goes round robin, as the IPVS mode does.
 - UDP and SCTP ports are not served.
 """
