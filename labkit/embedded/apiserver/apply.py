@@ -206,14 +206,16 @@ def _merge(live: Any, config: Any, shape: Shape) -> Any:
 
 
 def _drop_abandoned(merged: Object, owned: Tree, wanted: Tree, others: list[Object], shape: Shape) -> None:
-    """Remove what the manager owned alone and no longer names; the deepest first."""
-    for path in sorted(paths_of(owned), key=len, reverse=True):
+    """Remove what the manager owned alone and no longer names: items as a whole, so the outermost first."""
+    for path in sorted(paths_of(owned), key=len):
         if contains(wanted, path) or any(contains(entry["fieldsV1"], path) for entry in others):
             continue
         _remove(merged, path, shape)
 
 
 def _remove(obj: Any, path: Path, shape: Shape) -> None:
+    if len(path) > 1 and path[-2][0] == "k" and path[-1][2:] in json.loads(path[-2][2:]):
+        return  # the keys of an item go only with the item
     for step in path[:-1]:
         found = _step(obj, step, shape)
         if found is None:

@@ -61,6 +61,13 @@ class Handlers:
         self.registry = registry
         self.storage = registry.storage
         self.subresources = subresources
+        self._watches: set[Watch] = set()
+
+    def end_watches(self, resource: str | None = None) -> None:
+        """End the watches of a resource, or all."""
+        for watch in list(self._watches):
+            if resource in (None, watch.view.kind.resource):
+                watch.close()
 
     async def handle(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer a request on a resource URL."""
@@ -214,6 +221,7 @@ class Handlers:
             await response.prepare(request)
             await response.write(error_line(failure))
             return response
+        self._watches.add(watch)
         try:
             await response.prepare(request)
             async for block in watch.lines(seconds):
@@ -221,6 +229,7 @@ class Handlers:
         except (ConnectionResetError, BrokenPipeError):
             pass
         finally:
+            self._watches.discard(watch)
             watch.close()
         return response
 

@@ -104,6 +104,7 @@ class ApiServer:
     async def stop(self) -> None:
         """End all requests, close the store."""
         if self._runner:
+            self._handlers.end_watches()
             await self._runner.cleanup()
             self._runner = None
             closers: tuple[Admission | Proxy | Streams, ...] = (self._admission, self._proxy, self._streams)
@@ -127,6 +128,7 @@ class ApiServer:
             for record in self._storage.records(resource):
                 self._storage.remove(resource, record.namespace, record.name)
             self._catalogue.drop_custom(change.before.name)
+            self._handlers.end_watches(resource)
 
     # Requests.
 

@@ -55,6 +55,7 @@ class Watch:
         self.initial = initial
         self.bookmarks = bookmarks
         self._ready = asyncio.Event()
+        self._ended = False
         self._lines: deque[bytes] = deque()
         if version is None:
             self._start_with_all()
@@ -103,7 +104,7 @@ class Watch:
         """Blocks of lines as they come, for at most `seconds`."""
         end = time.monotonic() + seconds
         try:
-            while (left := end - time.monotonic()) > 0:
+            while (left := end - time.monotonic()) > 0 and not self._ended:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ready.wait(), min(left, BOOKMARK_SECONDS))
                 if len(self._lines) > BACKLOG:
@@ -113,13 +114,15 @@ class Watch:
                     self._lines.clear()
                     self._ready.clear()
                     yield block
-                elif self.bookmarks:
+                elif self.bookmarks and not self._ended:
                     yield self._bookmark()
         finally:
             self._stop_listening()
 
     def close(self) -> None:
-        """Stop listening, for a watch whose lines were never read."""
+        """End the stream, properly for its reader: what waits is still sent."""
+        self._ended = True
+        self._ready.set()
         self._stop_listening()
 
 
