@@ -1,0 +1,402 @@
+"""A small mesh without a cluster: real Envoys, real certificates, real applications; istiod's own pusher in between.
+
+Pods are rows of one block of loopback addresses. Sidecars are started as in a pod, by `pilot-agent proxy sidecar`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from labkit.embedded.addresses import captured_ip, inside_ip, listen_port, pod_ip
+from labkit.embedded.blocks import claim_block
+from labkit.embedded.controlplane import agent
+from labkit.embedded.controlplane.authority import Certificates
+from labkit.embedded.controlplane.delivery import Delivery
+from labkit.embedded.controlplane.pushing import Pusher
+from labkit.embedded.controlplane.state import State
+from labkit.embedded.controlplane.translation.model import MeshConfig
+from labkit.embedded.envoy import admin_get
+from labkit.embedded.paths import ClusterPaths
+from labkit.pki import CertificateAuthority, Leaf
+
+Object = dict[str, Any]
+
+ISTIO_HTTP = "istio-http/1.1"
+ISTIO_TCP = "istio-peer-exchange"
+
+
+class EchoHTTP(BaseHTTPRequestHandler):
+    """Answers with the request's headers and path, and where it came from."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = json.dumps({"path": self.path, "headers": headers, "from": self.client_address[0]}).encode()
+        self.send_response(404 if self.path == "/broken" else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # bytes that were no HTTP
+            super().handle()
+
+
+class EchoTCP(threading.Thread):
+    """Sends back what it gets, after a greeting of its own name."""
+
+    def __init__(self, address: str, port: int) -> None:
+        super().__init__(daemon=True)
+        self.listener = socket.create_server((address, port))
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                while data := connection.recv(65536):
+                    connection.sendall(b"echo:" + data)
+            except OSError:
+                return
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+@dataclass
+class Sidecar:
+    """A running proxy."""
+
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
+    log: Path
+
+    def admin(self, path: str) -> str:
+        return admin_get(agent.admin_socket(self.environment), path)[1]
+
+    def config(self, kind: str) -> list[Object]:
+        """The dynamic resources of a kind from Envoy's own dump: `listeners` or `clusters`."""
+        dump = json.loads(self.admin(f"config_dump?resource=dynamic_{kind}"))
+        entries = dump.get("configs", [])
+        if kind == "listeners":
+            return [entry["active_state"]["listener"] for entry in entries if "active_state" in entry]
+        return [entry["cluster"] for entry in entries]
+
+    def listener(self, name: str = "virtualInbound") -> Object:
+        return next(each for each in self.config("listeners") if each["name"] == name)
+
+    def counters(self, pattern: str) -> dict[str, int]:
+        lines = self.admin(f"stats?filter={pattern}").splitlines()
+        return {name: int(value) for name, _, value in (line.partition(": ") for line in lines) if value.isdigit()}
+
+    def printed(self) -> str:
+        return self.log.read_text()
+
+
+class Mesh:
+    """Pods, services and policies; `push()` brings them to the proxies."""
+
+    def __init__(self, name: str, *, certificate_ttl: timedelta = timedelta(hours=24)) -> None:
+        paths = ClusterPaths(name).make()
+        self.block = claim_block(paths)
+        self.directory = Path(tempfile.mkdtemp(prefix="lk"))
+        self.authority = CertificateAuthority.self_signed()
+        self.state = State(MeshConfig())
+        self.delivery = Delivery(self.directory / "hostfs")
+        self.delivery.root.mkdir()
+        self.certificates = Certificates(self.authority, self.delivery, certificate_ttl)
+        self.ahead = timedelta()  # of the real time, for whoever renews certificates
+        self.pusher = Pusher(self.state, self.delivery, self.certificates, clock=lambda: datetime.now(UTC) + self.ahead)
+        self.sidecars: dict[str, Sidecar] = {}
+        self._pods: dict[str, Object] = {}
+        self._closing: list[Callable[[], None]] = []
+        self._columns = iter(range(10, 250))
+
+    # -- objects
+
+    def pod(
+        self,
+        name: str,
+        *,
+        namespace: str = "foo",
+        sidecar: bool = True,
+        ports: tuple[int, ...] = (),
+        labels: dict[str, str] | None = None,
+        account: str = "",
+        probers: Object | None = None,
+        wait: bool = True,
+        known: bool = True,
+    ) -> Object:
+        """Add a pod; with a sidecar, start its proxy. One that is not `known` has not been seen by istiod yet."""
+        containers: list[Object] = [{"name": "app", "ports": [{"containerPort": port} for port in ports]}]
+        labels = {"app": name, **(labels or {})}
+        if sidecar:
+            labels.setdefault("security.istio.io/tlsMode", "istio")
+            env = [{"name": "ISTIO_KUBE_APP_PROBERS", "value": json.dumps(probers)}] if probers else []
+            containers.append({"name": "istio-proxy", "env": env})
+        row = len(self._pods) + 1
+        pod = {
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {"serviceAccountName": account or name, "containers": containers},
+            "status": {"podIP": pod_ip(self.block, row), "phase": "Running"},
+        }
+        self._pods[name] = pod
+        if known:
+            self.state.on_pod("ADDED", pod)
+        if sidecar:
+            self.push()
+            self._start_proxy(name, namespace)
+        if sidecar and wait:
+            self.wait_ready(name)
+        return pod
+
+    def service(self, name: str, *ports: Object, namespace: str = "foo", app: str = "") -> Object:
+        """Add a service before all pods labelled `app`, which count as ready."""
+        service = {
+            "metadata": {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {
+                "clusterIP": pod_ip(self.block, 0).removesuffix("1") + str(next(self._columns)),
+                "selector": {"app": app or name},
+                "ports": list(ports),
+            },
+        }
+        self.state.on_service("ADDED", service)
+        chosen = [pod for pod in self._pods.values() if pod["metadata"]["labels"]["app"] == (app or name)]
+        endpoints = [
+            {
+                "addresses": [pod["status"]["podIP"]],
+                "conditions": {"ready": True},
+                "targetRef": {"kind": "Pod", "name": pod["metadata"]["name"], "namespace": namespace},
+            }
+            for pod in chosen
+        ]
+        self.state.on_slice(
+            "ADDED",
+            {
+                "metadata": {
+                    "name": f"{name}-1",
+                    "namespace": namespace,
+                    "labels": {"kubernetes.io/service-name": name},
+                },
+                "ports": [{"name": p.get("name", ""), "port": p.get("targetPort", p["port"])} for p in ports],
+                "endpoints": endpoints,
+            },
+        )
+        return service
+
+    def policy(
+        self,
+        mode: str,
+        *,
+        namespace: str = "foo",
+        name: str = "default",
+        app: str = "",
+        ports: dict[int, str] | None = None,
+    ) -> None:
+        """Set a PeerAuthentication and push it."""
+        spec: Object = {"mtls": {"mode": mode}}
+        if app:
+            spec["selector"] = {"matchLabels": {"app": app}}
+        if ports:
+            spec["portLevelMtls"] = {str(port): {"mode": each} for port, each in ports.items()}
+        metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
+        self.state.on_policy("ADDED", {"metadata": metadata, "spec": spec})
+        self.push()
+
+    def no_policy(self, name: str = "default", namespace: str = "foo") -> None:
+        self.state.on_policy("DELETED", {"metadata": {"name": name, "namespace": namespace}})
+        self.push()
+
+    def push(self) -> None:
+        asyncio.run(self.pusher.push(self.state.take_dirt()))
+
+    # -- addresses
+
+    def ip(self, pod: str) -> str:
+        return str(self._pods[pod]["status"]["podIP"])
+
+    def seen_from(self, pod: str, service: Object) -> str:
+        """The address at which a pod with a sidecar meets a service."""
+        return captured_ip(self.ip(pod), service["spec"]["clusterIP"])
+
+    # -- processes
+
+    def http_app(self, pod: str, port: int, *, sidecar: bool = True) -> None:
+        """An HTTP application of a pod: inside, when the pod is redirected."""
+        address = inside_ip(self.ip(pod)) if sidecar else self.ip(pod)
+        server = ThreadingHTTPServer((address, listen_port(port)), EchoHTTP)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        self._closing += [server.server_close, server.shutdown]
+
+    def tcp_app(self, pod: str, port: int) -> None:
+        """A TCP application of a pod."""
+        self._closing.append(EchoTCP(inside_ip(self.ip(pod)), listen_port(port)).close)
+
+    def _start_proxy(self, name: str, namespace: str) -> None:
+        home = self.directory / name
+        (home / "run").mkdir(parents=True, exist_ok=True)
+        mount = home / "root" / agent.XDS_MOUNT
+        mount.parent.mkdir(parents=True, exist_ok=True)
+        if not mount.is_symlink():
+            mount.symlink_to(self.delivery.root)
+        environment = {
+            "POD_ROOT": str(home / "root"),
+            "POD_RUN": str(home / "run"),
+            "POD_NAME": name,
+            "POD_NAMESPACE": namespace,
+            "INSTANCE_IP": self.ip(name),
+        }
+        log = home / "log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-S", "-E", agent.__file__, "proxy", "sidecar", "--proxyLogLevel=warning"],
+                env={**environment, "LABKIT_HOME": os.environ["LABKIT_HOME"]},
+                stdout=out,
+                stderr=out,
+            )
+        self.sidecars[name] = Sidecar(process, environment, log)
+
+    def restart_proxy(self, name: str, namespace: str = "foo") -> None:
+        """Start the proxy of a pod again."""
+        self._start_proxy(name, namespace)
+        self.wait_ready(name)
+
+    def wait_ready(self, name: str) -> None:
+        wait_for(f"the proxy of {name}", lambda: http_status(self.ip(name), 15021, "/healthz/ready") == 200)
+
+    def settled(self, pod: str, is_so: Callable[[Object], bool]) -> None:
+        """Wait until the pod's Envoy itself says that `virtualInbound` is so."""
+        wait_for("the proxy to take the listener", lambda: is_so(self.sidecars[pod].listener()))
+
+    def close(self) -> None:
+        for sidecar in self.sidecars.values():
+            sidecar.process.terminate()
+        for sidecar in self.sidecars.values():
+            sidecar.process.wait(10)
+        for close in reversed(self._closing):
+            close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # -- clients
+
+    def leaf(self, account: str = "sleep", namespace: str = "foo", **options: Any) -> Leaf:
+        return self.authority.issue(spiffe_id=f"spiffe://cluster.local/ns/{namespace}/sa/{account}", **options)
+
+
+def wait_for(what: str, condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Poll until the condition holds, or fail naming what was awaited."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+def http_status(address: str, port: int, path: str) -> int:
+    """The status of a GET; 0 when nobody answers."""
+    from http.client import HTTPConnection, HTTPException
+
+    connection = HTTPConnection(address, port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True)
+class Curled:
+    """What curl said."""
+
+    exit_code: int
+    status: int
+    body: str
+    error: str
+
+    @property
+    def json(self) -> Object:
+        return dict(json.loads(self.body))
+
+    @property
+    def caller(self) -> str:
+        """The SPIFFE ID that the application was told, from X-Forwarded-Client-Cert."""
+        header = self.json["headers"].get("x-forwarded-client-cert", "")
+        return next((part[4:] for part in header.split(";") if part.startswith("URI=")), "")
+
+
+def curl(address: str, port: int, path: str = "/", *options: str) -> Curled:
+    """Ask with curl; port as written in a manifest."""
+    url = f"http://{address}:{listen_port(port)}{path}"
+    done = subprocess.run(
+        ["curl", "-q", "-sS", "--max-time", "5", "-w", "\n%{http_code}", *options, url], capture_output=True, text=True
+    )
+    body, _, status = done.stdout.rpartition("\n")
+    return Curled(done.returncode, int(status or 0), body, done.stderr.strip())
+
+
+def talk(
+    address: str, port: int, sent: bytes, *, leaf: Leaf | None = None, alpn: tuple[str, ...] = (), tls: bool = True
+) -> tuple[bytes, x509.Certificate | None]:
+    """Send bytes in plaintext or over TLS; what came back, and the certificate that the server presented.
+
+    b"" stands for a connection that was refused in whatever way: reset, closed, or an alert.
+    """
+    try:
+        with socket.create_connection((address, listen_port(port)), timeout=5) as plain:
+            if not tls:
+                plain.sendall(sent)
+                return plain.recv(65536), None
+            with _context(leaf, alpn).wrap_socket(plain) as connection:
+                der = connection.getpeercert(binary_form=True)
+                certificate = x509.load_der_x509_certificate(der) if der else None
+                connection.sendall(sent)
+                # In TLS 1.3 a server refuses a client's certificate after the client's handshake is done.
+                return connection.recv(65536), certificate
+    except OSError:
+        return b"", None
+
+
+def _context(leaf: Leaf | None, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    if leaf:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(leaf.chain_pem + leaf.key_pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+    return context
