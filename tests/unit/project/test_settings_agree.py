@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[3]
@@ -58,3 +60,23 @@ def test_conda_pins_a_python_that_the_project_accepts() -> None:
 @pytest.mark.parametrize("name", ["constraints.txt", "environment.yml"])
 def test_no_address_of_a_registry_stands_in_a_pinned_file(name: str) -> None:
     assert "://" not in (ROOT / name).read_text()
+
+
+def test_every_pinned_version_installs_on_the_oldest_python() -> None:
+    """A pin made on a newer patch release can ask for more than the first release of the oldest Python gives."""
+    oldest = min(PROJECT["requires-python"].replace(">=", "").split(",")) + ".0"
+    demanding = [
+        (name, metadata.metadata(name)["Requires-Python"])
+        for name in pins()
+        if find_distribution(name)
+        and not SpecifierSet(metadata.metadata(name)["Requires-Python"] or "").contains(oldest)
+    ]
+    assert not demanding
+
+
+def find_distribution(name: str) -> bool:
+    try:
+        metadata.metadata(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
