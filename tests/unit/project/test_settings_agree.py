@@ -65,12 +65,8 @@ def test_no_address_of_a_registry_stands_in_a_pinned_file(name: str) -> None:
 def test_every_pinned_version_installs_on_the_oldest_python() -> None:
     """A pin made on a newer patch release can ask for more than the first release of the oldest Python gives."""
     oldest = min(PROJECT["requires-python"].replace(">=", "").split(",")) + ".0"
-    demanding = [
-        (name, metadata.metadata(name)["Requires-Python"])
-        for name in pins()
-        if find_distribution(name)
-        and not SpecifierSet(metadata.metadata(name)["Requires-Python"] or "").contains(oldest)
-    ]
+    wanted = {name: metadata.metadata(name)["Requires-Python"] for name in pins() if find_distribution(name)}
+    demanding = {name: python for name, python in wanted.items() if not SpecifierSet(python or "").contains(oldest)}
     assert not demanding
 
 
