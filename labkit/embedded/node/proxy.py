@@ -17,7 +17,7 @@ from typing import Any
 
 from labkit.embedded import envoy
 from labkit.embedded.apiclient import ENDPOINTSLICES, SERVICES, ApiClient, Informer, Object
-from labkit.embedded.node.proxy_config import ProxyConfig, endpoint_file, translate
+from labkit.embedded.node.proxy_config import ProxyConfig, translate
 from labkit.embedded.node.proxy_process import EnvoyProcess
 from labkit.embedded.paths import ClusterPaths, private_dir
 
@@ -34,7 +34,6 @@ class NodeProxy:
     def __init__(self, *, paths: ClusterPaths, block: int, api: ApiClient, envoy_binary: Path | None = None) -> None:
         self._block = block
         self._dir = paths.node_dir / "proxy"
-        self._eds = self._dir / "eds"
         self._written: dict[Path, Any] = {}
         self._dirty = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -48,7 +47,6 @@ class NodeProxy:
     async def start(self) -> None:
         """Write the configuration of what the API holds now, then start Envoy or adopt the one that runs."""
         private_dir(self._dir)
-        private_dir(self._eds)
         self._tasks = [asyncio.create_task(informer.run()) for informer in (self._services, self._slices)]
         await self._services.synced.wait()
         await self._slices.synced.wait()
@@ -93,24 +91,15 @@ class NodeProxy:
             self._services.objects.values(),
             self._slices.objects.values(),
             block=self._block,
-            eds_dir=str(self._eds),
         )
         for name in config.conflicts:
             log.warning("service port %s is not served: its port on the wire is taken by another port", name)
         self._write_all(config)
 
     def _write_all(self, config: ProxyConfig) -> None:
-        # Endpoints before the clusters that read them, clusters before the listeners that name them: so no
-        # connection meets a half-made Service.
-        for name, assignment in config.endpoints.items():
-            self._write_xds(self._eds / endpoint_file(name), envoy.ENDPOINTS_TYPE, [assignment])
+        # Clusters before the listeners that name them: so no connection meets a half-made Service.
         self._write_xds(self._dir / "cds.json", envoy.CLUSTER_TYPE, config.clusters)
         self._write_xds(self._dir / "lds.json", envoy.LISTENER_TYPE, config.listeners)
-        wanted = {endpoint_file(name) for name in config.endpoints}
-        for path in self._eds.iterdir():
-            if path.name not in wanted:
-                path.unlink()
-                self._written.pop(path, None)
 
     def _write_xds(self, path: Path, type_url: str, resources: list[envoy.Config]) -> None:
         # The version is the content's, so that a restart of ours is not a change for Envoy.

@@ -50,11 +50,10 @@ class ServicePort:
 
 @dataclass(frozen=True)
 class ProxyConfig:
-    """What Envoy reads. `endpoints` has one entry per Envoy cluster, so that a change touches that one file."""
+    """What Envoy reads: one listener and one Envoy cluster per Service port."""
 
     listeners: list[Config] = field(default_factory=list)
     clusters: list[Config] = field(default_factory=list)
-    endpoints: dict[str, Config] = field(default_factory=dict)
     conflicts: tuple[str, ...] = ()
     """Ports that were left out, because another one has the same address on the wire."""
 
@@ -110,24 +109,18 @@ def service_ports(services: Iterable[Object], slices: Iterable[Object], block: i
             )
 
 
-def translate(services: Iterable[Object], slices: Iterable[Object], *, block: int, eds_dir: str) -> ProxyConfig:
-    """The whole configuration. `eds_dir` is the directory that will hold the files of `endpoint_file`."""
+def translate(services: Iterable[Object], slices: Iterable[Object], *, block: int) -> ProxyConfig:
+    """The whole configuration."""
     config, taken, conflicts = ProxyConfig(), set[Address](), []
     for port in service_ports(services, slices, block):
         if port.address in taken:
             conflicts.append(port.name)
             continue
         taken.add(port.address)
-        config.clusters.append(_cluster(port, eds_dir, addresses.node_ip(block)))
-        config.endpoints[port.name] = _load_assignment(port)
+        config.clusters.append(_cluster(port, addresses.node_ip(block)))
         if port.endpoints:  # rule 3
             config.listeners.append(_listener(port))
-    return ProxyConfig(config.listeners, config.clusters, config.endpoints, tuple(conflicts))
-
-
-def endpoint_file(cluster_name: str) -> str:
-    """The file name of an Envoy cluster's endpoints. Names of Kubernetes contain no underscore, so it is unique."""
-    return cluster_name.replace("/", "_").replace(":", "_") + ".json"
+    return ProxyConfig(config.listeners, config.clusters, tuple(conflicts))
 
 
 def _wire_port(address: str, port: int, block: int) -> int:
@@ -160,22 +153,15 @@ def _listener(port: ServicePort) -> Config:
     }
 
 
-def _cluster(port: ServicePort, eds_dir: str, source: str) -> Config:
+def _cluster(port: ServicePort, source: str) -> Config:
+    # The endpoints stand in the Envoy cluster itself. A file of endpoints for each would cost an inotify instance
+    # each, of which Linux gives a user 128 (fs.inotify.max_user_instances); connections outlive the replacement.
+    endpoints = [envoy_messages.lb_endpoint(*address) for address in port.endpoints]
     return {
         "name": port.name,
-        "type": "EDS",
+        "type": "STATIC",
         "connect_timeout": CONNECT_TIMEOUT,
         "lb_policy": "MAGLEV" if port.sticky else "ROUND_ROBIN",
         "upstream_bind_config": {"source_address": {"address": source, "port_value": 0}},
-        "eds_cluster_config": {
-            "eds_config": {
-                "path_config_source": {"path": f"{eds_dir}/{endpoint_file(port.name)}"},
-                "resource_api_version": "V3",
-            }
-        },
+        "load_assignment": {"cluster_name": port.name, "endpoints": [{"lb_endpoints": endpoints}] if endpoints else []},
     }
-
-
-def _load_assignment(port: ServicePort) -> Config:
-    endpoints = [envoy_messages.lb_endpoint(*address) for address in port.endpoints]
-    return {"cluster_name": port.name, "endpoints": [{"lb_endpoints": endpoints}]}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from labkit.embedded.node.proxy_config import endpoint_file, translate
+from labkit.embedded.node.proxy_config import translate
 
 BLOCK = 80
 
@@ -30,14 +30,18 @@ def endpoint(address="127.80.1.1", **conditions):
 
 
 def listeners(services, slices):
-    config = translate(services, slices, block=BLOCK, eds_dir="/eds")
+    config = translate(services, slices, block=BLOCK)
     return {listener["name"]: tuple(listener["address"]["socket_address"].values()) for listener in config.listeners}
 
 
 def endpoints(services, slices, name="shop/web:80"):
-    config = translate(services, slices, block=BLOCK, eds_dir="/eds")
-    (locality,) = config.endpoints[name]["endpoints"]
-    return [tuple(e["endpoint"]["address"]["socket_address"].values()) for e in locality["lb_endpoints"]]
+    config = translate(services, slices, block=BLOCK)
+    (cluster,) = [cluster for cluster in config.clusters if cluster["name"] == name]
+    return [
+        tuple(e["endpoint"]["address"]["socket_address"].values())
+        for locality in cluster["load_assignment"]["endpoints"]
+        for e in locality["lb_endpoints"]
+    ]
 
 
 def test_a_service_listens_on_its_address_with_low_ports_moved_up():
@@ -112,36 +116,30 @@ def test_an_endpoint_of_another_family_is_left_out():
     assert endpoints([service()], [endpoint_slice(endpoint("::1"), kind="IPv6")]) == []
 
 
-def test_a_change_of_endpoints_touches_no_listener_and_no_cluster():
-    one = translate([service()], [endpoint_slice(endpoint())], block=BLOCK, eds_dir="/eds")
-    two = translate([service()], [endpoint_slice(endpoint(), endpoint("127.80.2.1"))], block=BLOCK, eds_dir="/eds")
-    assert one.endpoints != two.endpoints
-    assert (one.listeners, one.clusters) == (two.listeners, two.clusters)
+def test_a_change_of_endpoints_touches_its_own_envoy_cluster_and_no_listener():
+    services = [service(), service("api", "127.80.0.11")]
+    api = endpoint_slice(endpoint(), name="api")
+    one = translate(services, [api, endpoint_slice(endpoint())], block=BLOCK)
+    two = translate(services, [api, endpoint_slice(endpoint(), endpoint("127.80.2.1"))], block=BLOCK)
+    changed = [a["name"] for a, b in zip(one.clusters, two.clusters, strict=True) if a != b]
+    assert changed == ["shop/web:80"]
+    assert one.listeners == two.listeners
 
 
 def test_the_order_of_objects_changes_nothing():
     services = [service(), service("api", "127.80.0.11")]
     slices = [endpoint_slice(endpoint("127.80.2.1"), endpoint()), endpoint_slice(endpoint(), name="api")]
-    assert translate(services, slices, block=BLOCK, eds_dir="/e") == translate(
-        services[::-1], slices[::-1], block=BLOCK, eds_dir="/e"
-    )
+    assert translate(services, slices, block=BLOCK) == translate(services[::-1], slices[::-1], block=BLOCK)
 
 
 def test_two_ports_with_one_address_on_the_wire_are_told_and_the_first_is_served():
     both = service(ports=[{"name": "http", "port": 80}, {"name": "odd", "port": 20080}])
-    config = translate([both], [endpoint_slice(endpoint())], block=BLOCK, eds_dir="/eds")
+    config = translate([both], [endpoint_slice(endpoint())], block=BLOCK)
     assert config.conflicts == ("shop/web:20080",)
     assert [listener["name"] for listener in config.listeners] == ["shop/web:80"]
 
 
 def test_session_affinity_keeps_a_client_with_one_endpoint():
-    (sticky,) = translate([service(sessionAffinity="ClientIP")], [], block=BLOCK, eds_dir="/e").clusters
-    (plain,) = translate([service()], [], block=BLOCK, eds_dir="/e").clusters
+    (sticky,) = translate([service(sessionAffinity="ClientIP")], [], block=BLOCK).clusters
+    (plain,) = translate([service()], [], block=BLOCK).clusters
     assert (sticky["lb_policy"], plain["lb_policy"]) == ("MAGLEV", "ROUND_ROBIN")
-
-
-def test_file_names_are_unique_and_hold_no_slash():
-    names = ["a/b-c:80", "a-b/c:80", "a/b:80"]
-    files = [endpoint_file(name) for name in names]
-    assert len(set(files)) == 3
-    assert not any("/" in file for file in files)
