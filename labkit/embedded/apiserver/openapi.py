@@ -18,6 +18,7 @@ from typing import Any
 
 from labkit.embedded.apiserver.discovery import VERSION, subresource_kind
 from labkit.embedded.apiserver.models import descriptions, model, split_type
+from labkit.embedded.apiserver.openapi_protobuf import encode_document
 from labkit.embedded.apiserver.resources import Catalogue, Kind
 from labkit.embedded.apiserver.strategic import APPLY_ONLY_KEYS, LIST_KEYS
 
@@ -74,21 +75,22 @@ class OpenAPI:
             return None
         return await self._made(f"{group}/{version}/{self._hash(group, version)}", kinds, V3)
 
-    async def v2(self) -> bytes:
-        """The gzipped document of everything."""
+    async def v2(self, *, protobuf: bool) -> bytes:
+        """The gzipped document of everything, as JSON or as protobuf."""
         hashes = "".join(self._hash(group, version) for group, version in self._group_versions())
-        return await self._made(f"v2/{hashlib.sha256(hashes.encode()).hexdigest()}", list(self.catalogue), V2)
+        key = f"v2/{protobuf}/{hashlib.sha256(hashes.encode()).hexdigest()}"
+        return await self._made(key, list(self.catalogue), V2, protobuf=protobuf)
 
-    async def _made(self, key: str, kinds: list[Kind], dialect: str) -> bytes:
+    async def _made(self, key: str, kinds: list[Kind], dialect: str, *, protobuf: bool = False) -> bytes:
         if key not in self._documents:
-            made = await asyncio.to_thread(_document, kinds, dialect)
+            made = await asyncio.to_thread(_document, kinds, dialect, protobuf=protobuf)
             while len(self._documents) >= _KEPT_DOCUMENTS:
                 del self._documents[next(iter(self._documents))]
             self._documents[key] = made
         return self._documents[key]
 
 
-def _document(kinds: list[Kind], dialect: str) -> bytes:
+def _document(kinds: list[Kind], dialect: str, *, protobuf: bool) -> bytes:
     schemas = Schemas(dialect)
     paths: Object = {}
     for kind in kinds:
@@ -101,6 +103,8 @@ def _document(kinds: list[Kind], dialect: str) -> bytes:
         body: Object = {"openapi": "3.0.0", "info": info, "paths": paths, "components": {"schemas": schemas.found}}
     else:
         body = {"swagger": "2.0", "info": info, "paths": paths, "definitions": schemas.found}
+    if protobuf:
+        return gzip.compress(encode_document(body), 5)
     return gzip.compress(json.dumps(body, separators=(",", ":")).encode(), 5)
 
 

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from labkit.embedded import addresses
 from labkit.embedded.apiclient import COMPONENT_AGENT
-from labkit.embedded.apiserver import discovery, identity, seeds
+from labkit.embedded.apiserver import discovery, identity, openapi_protobuf, seeds
 from labkit.embedded.apiserver.admission import Admission
 from labkit.embedded.apiserver.customresources import kinds_of
 from labkit.embedded.apiserver.failures import StatusError, method_not_allowed, no_such_path, too_large, unauthorized
@@ -181,7 +181,8 @@ class ApiServer:
         return self._document(request, [part for part in parts if part])
 
     async def _openapi(self, request: web.Request, parts: list[str]) -> web.Response:
-        """OpenAPI in JSON; kubectl before 1.27 wants v2 as protobuf, which is not served."""
+        """OpenAPI v3 in JSON; v2 in JSON, and in the protobuf that kubectl wants."""
+        media = "application/json"
         if parts == ["v3"]:
             return web.Response(body=encode(self._openapi_documents.index()), content_type="application/json")
         if parts[:2] == ["v3", "api"] and len(parts) == 3:
@@ -189,15 +190,17 @@ class ApiServer:
         elif parts[:2] == ["v3", "apis"] and len(parts) == 4:
             made = await self._openapi_documents.v3(parts[2], parts[3])
         elif parts == ["v2"]:
-            accepted = request.headers.get("Accept", "*/*")
-            if "json" not in accepted and "*/*" not in accepted:
-                raise StatusError(406, "NotAcceptable", "only the following media types are accepted: application/json")
-            made = await self._openapi_documents.v2()
+            # kubectl names protobuf first, or alone; whoever reads JSON says so first.
+            accepted = request.headers.get("Accept", "*/*").split(",")[0]
+            if "protobuf" in accepted:
+                made, media = await self._openapi_documents.v2(protobuf=True), openapi_protobuf.MEDIA_TYPE
+            else:
+                made = await self._openapi_documents.v2(protobuf=False)
         else:
             made = None
         if made is None:
             raise no_such_path()
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": media}
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             return web.Response(body=made, headers=headers | {"Content-Encoding": "gzip"})
         return web.Response(body=gzip.decompress(made), headers=headers)
