@@ -15,7 +15,7 @@ from labkit.cluster.cluster import Change
 from labkit.cluster.kinds import CRD, DEPLOYMENT, NAMESPACE, PEER_AUTHENTICATION, POD, Kind
 from labkit.errors import InputError, LabError
 from labkit.observe.mesh import MeshStatus, mesh_status
-from labkit.observe.objects import is_injected, labels_of, name_of, namespace_of
+from labkit.observe.objects import annotations_of, is_injected, labels_of, name_of, namespace_of, workload_name
 from labkit.observe.waiting import wait_until_ready
 
 APP = "azureopenai"
@@ -65,12 +65,11 @@ def make_world(lab: Builder, world: World, mesh_namespace: str, revision: str) -
     said: list[str] = []
     cluster = lab.cluster
     said += _remove_policies(cluster)
-    if world.application:
-        said += _changed(lab.put(OUTSIDE_MANIFEST))  # starts while the mesh is installed
-    else:
+    if not world.application:
         said += _remove_application(cluster)
     said += _mesh(lab, world, mesh_namespace, revision)
     if world.application:
+        said += _changed(lab.put(OUTSIDE_MANIFEST))
         said += _application(lab)
     return said
 
@@ -91,6 +90,8 @@ def _mesh(lab: Builder, world: World, mesh_namespace: str, revision: str) -> lis
                 meaning="labkit did not install it, so it does not remove it.",
                 next_step="Run this lesson on another cluster, or on the embedded one: labkit.open('embedded').",
             )
+        # Its pods would keep sidecars with the configuration and the certificates of a mesh that is gone.
+        said += _remove_application(lab.cluster)
         lab.remove_mesh(status)
         for crd in lab.cluster.objects(CRD) if not status.installed else ():  # a mesh that was removed by halves
             if name_of(crd).endswith(".istio.io"):
@@ -117,10 +118,11 @@ def _application(lab: Builder) -> list[str]:
     said += [line for line in _changed(lab.put(CHAT_MANIFESTS)) if f"namespace/{APP}" not in line]
     wait_until_ready(cluster, APP)
     wait_until_ready(cluster, f"default/{OUTSIDE}")
-    stale = {str(_owner(pod)) for pod in cluster.objects(POD, APP) if not is_injected(pod)}
+    revision = label["istio.io/rev"]
+    stale = {workload_name(pod) for pod in cluster.objects(POD, APP) if not _belongs(pod, revision)}
     for name in sorted(stale):
         restart(cluster, name, APP)
-        said.append(f"restarted {APP}/{name}, whose pods had no sidecar")
+        said.append(f"restarted {APP}/{name}, whose pods had no sidecar of this mesh")
     if stale:
         wait_until_ready(cluster, APP)
     return said
@@ -135,10 +137,8 @@ def restart(cluster: Cluster, deployment: str, namespace: str) -> Change:
     return cluster.patch(DEPLOYMENT, deployment, patch, namespace)
 
 
-def _owner(pod: Obj) -> str:
-    from labkit.observe.objects import workload_name
-
-    return workload_name(pod)
+def _belongs(pod: Obj, revision: str) -> bool:
+    return is_injected(pod) and annotations_of(pod).get("istio.io/rev", revision) == revision
 
 
 def _remove_policies(cluster: Cluster) -> list[str]:

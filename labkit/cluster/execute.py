@@ -16,6 +16,8 @@ from labkit.cluster import problems
 from labkit.cluster.transport import Transport
 from labkit.errors import ClusterError, InternalError, WaitTimeoutError
 
+PROGRAM_NOT_FOUND = 127  # as a shell says it
+
 _STDOUT, _STDERR, _ERROR = 1, 2, 3  # channels of v4.channel.k8s.io
 
 
@@ -60,37 +62,39 @@ def run(transport: Transport, path: str, command: Sequence[str], container: str 
         raise _handshake_error(error, transport, pod, command) from error
     try:
         client.run_forever(timeout=limit)
+        ended = not client.is_open()
     except (WebSocketException, OSError) as error:
         raise ClusterError(f"The connection to pod {pod} broke while {command[0]!r} ran: {error}") from error
-    if client.is_open():
-        client.sock.close()
+    finally:
+        client.sock.shutdown()  # close() would leave the socket open when the server has said goodbye first
+    if not ended:
         raise WaitTimeoutError(
             f"{command[0]!r} in pod {pod} did not end within {limit:g} s.",
             next_step="Look at the pod: lab.pods(), lab.describe_pod().",
             pod=pod,
         )
     # The channels are complete now; read_channel only hands out what was collected.
-    return ExecResult(
-        tuple(command),
-        bytes(client.read_channel(_STDOUT)).decode("utf-8", "replace"),
-        bytes(client.read_channel(_STDERR)).decode("utf-8", "replace"),
-        _exit_code(bytes(client.read_channel(_ERROR)), command, pod),
-        time.monotonic() - started,
-    )
+    stdout, stderr = (bytes(client.read_channel(channel)).decode("utf-8", "replace") for channel in (_STDOUT, _STDERR))
+    exit_code, words = _ending(bytes(client.read_channel(_ERROR)), command, pod)
+    return ExecResult(tuple(command), stdout, stderr or words, exit_code, time.monotonic() - started)
 
 
-def _exit_code(status: bytes, command: Sequence[str], pod: str) -> int:
+def _ending(status: bytes, command: Sequence[str], pod: str) -> tuple[int, str]:
+    """(exit code, what the runtime says) from the last message of the stream."""
     try:
         answer: dict[str, Any] = json.loads(status or b"{}")
     except ValueError:
         answer = {}
     if answer.get("status") == "Success":
-        return 0
+        return 0, ""
     for cause in (answer.get("details") or {}).get("causes") or []:
         if cause.get("reason") == "ExitCode":
-            return int(cause["message"])
+            return int(cause["message"]), ""
     message = answer.get("message") or "no exit code was sent"
-    if re.search(r"not found|no such file", message):
+    # Container runtimes differ: some give 126 or 127 as a shell does, some only these words.
+    if re.search(r"executable file not found|no such file or directory", message):
+        return PROGRAM_NOT_FOUND, message
+    if "not found" in message:
         raise problems.from_status(404, {"message": message}, action=f"Running {command[0]!r} in pod {pod}")
     raise ClusterError(f"Running {command[0]!r} in pod {pod} failed: {message}", pod=pod)
 
