@@ -240,6 +240,9 @@ class Informer:
         self.namespace = namespace
         self.params = params
         self.objects: dict[str, Object] = {}
+        # What the handlers were told last. Not the version in `objects`: an owner may put the answer to a write of
+        # its own there, and its handlers still want the event.
+        self._told: dict[str, str] = {}
         self.synced = asyncio.Event()
 
     def on_change(self, handler: Handler) -> None:
@@ -284,7 +287,7 @@ class Informer:
         for key, obj in new.items():
             if key not in old:
                 await self._handle("ADDED", obj)
-            elif old[key]["metadata"].get("resourceVersion") != obj["metadata"].get("resourceVersion"):
+            elif self._told.get(key) != obj["metadata"]["resourceVersion"]:
                 await self._handle("MODIFIED", obj)
 
     async def _follow(self, version: str) -> str:
@@ -295,10 +298,13 @@ class Informer:
         return version
 
     async def _handle(self, kind: str, obj: Object) -> None:
+        key = key_of(obj)
         if kind == "DELETED":
-            self.objects.pop(key_of(obj), None)
+            self.objects.pop(key, None)
+            self._told.pop(key, None)
         else:
-            self.objects[key_of(obj)] = obj
+            self.objects[key] = obj
+            self._told[key] = obj["metadata"]["resourceVersion"]
         for handler in self.handlers:
             try:
                 result = handler(kind, obj)
