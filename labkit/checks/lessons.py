@@ -10,10 +10,10 @@ from labkit.checks.judging import APP
 from labkit.checks.results import Check
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import NAMESPACE, NODE, POD
-from labkit.errors import InputError, LabError
+from labkit.errors import InputError, LabError, WaitTimeoutError
 from labkit.observe.declared import EFFECTIVE_COLUMNS, effective_rows, mode_of
 from labkit.observe.mesh import mesh_status
-from labkit.observe.objects import take_snapshot
+from labkit.observe.objects import condition, take_snapshot
 from labkit.observe.proxy import certificate
 from labkit.observe.traffic import probe
 from labkit.observe.waiting import wait_until_ready
@@ -22,11 +22,19 @@ OUTSIDE = "default/curl-outside"
 BACKEND_URL = f"http://chatbackend-service.{APP}:5000/chat"
 FRONTEND_URL = f"http://chatfrontend-service.{APP}:80/healthz"
 MESSAGE = {"message": "hello from a check"}
+NODE_SECONDS = 10.0
 EXERCISE_SECONDS = 20.0  # a learner's pod that does not start shall not hold up the lesson
 
 
 def _cluster(cluster: Cluster) -> tuple[Any, ...]:
-    return cluster.version(), cluster.objects(NODE)
+    def missing(nodes: list[Any]) -> str:
+        return "" if any(condition(node, "Ready") for node in nodes) else "no node is Ready"
+
+    try:  # an embedded cluster's API answers a moment before its node has registered
+        nodes = cluster.wait_until(NODE, missing, what="a node to be Ready", limit=NODE_SECONDS)
+    except WaitTimeoutError:
+        nodes = cluster.objects(NODE)
+    return cluster.version(), nodes
 
 
 def _mesh(cluster: Cluster) -> tuple[Any, ...]:
