@@ -26,8 +26,8 @@ from typing import Any
 
 from cryptography import x509
 
-from labkit.embedded.addresses import captured_ip, inside_ip, listen_port, pod_ip
-from labkit.embedded.blocks import claim_block
+from labkit.embedded.addresses import captured_ip, inside_ip, listen_port, node_ip, pod_ip
+from labkit.embedded.blocks import API_PORT, claim_block
 from labkit.embedded.controlplane import agent
 from labkit.embedded.controlplane.authority import Certificates
 from labkit.embedded.controlplane.delivery import Delivery
@@ -129,7 +129,10 @@ class Mesh:
 
     def __init__(self, name: str, *, certificate_ttl: timedelta = timedelta(hours=24)) -> None:
         paths = ClusterPaths(name).make()
+        (paths.state_dir / "block").unlink(missing_ok=True)
         self.block = claim_block(paths)
+        # What other clusters look at to see whether a block is taken.
+        self._claim = socket.create_server((node_ip(self.block), API_PORT))
         self.directory = Path(tempfile.mkdtemp(prefix="lk"))
         self.authority = CertificateAuthority.self_signed()
         self.state = State(MeshConfig())
@@ -293,20 +296,26 @@ class Mesh:
         self.wait_ready(name)
 
     def wait_ready(self, name: str) -> None:
-        wait_for(f"the proxy of {name}", lambda: http_status(self.ip(name), 15021, "/healthz/ready") == 200)
+        try:
+            wait_for(f"the proxy of {name}", lambda: http_status(self.ip(name), 15021, "/healthz/ready") == 200)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; its log:\n{self.sidecars[name].printed()}") from error
 
     def settled(self, pod: str, is_so: Callable[[Object], bool]) -> None:
         """Wait until the pod's Envoy itself says that `virtualInbound` is so."""
         wait_for("the proxy to take the listener", lambda: is_so(self.sidecars[pod].listener()))
 
     def close(self) -> None:
+        died = {name: s.printed()[-3000:] for name, s in self.sidecars.items() if s.process.poll() is not None}
         for sidecar in self.sidecars.values():
             sidecar.process.terminate()
         for sidecar in self.sidecars.values():
             sidecar.process.wait(10)
         for close in reversed(self._closing):
             close()
+        self._claim.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+        assert not died, f"proxies ended before the test did: {died}"
 
     # -- clients
 

@@ -1,6 +1,6 @@
 """The files that sidecars read: written aside and renamed, and only when they say something new.
 
-    <root>/<namespace>/<pod>/{lds.json,cds.json,eds/*.json,sds/*.json}
+    <root>/<namespace>/<pod>/{lds.json,cds.json,sds/*.json}
 
 Envoy watches each file and reads it again when it is replaced. It compares listener by listener: one whose text is
 the same is not touched, and one where only filter chains differ keeps its socket and the connections in the chains
@@ -18,7 +18,6 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from labkit.embedded.controlplane.translation.model import Key
@@ -41,10 +40,6 @@ class Delivery:
     def directory(self, key: Key) -> Path:
         """Where the files of a sidecar lie."""
         return self.root.joinpath(*key)
-
-    def write_all(self, files: Mapping[Path, Config]) -> int:
-        """Write those that changed, in order; how many."""
-        return sum(self.write(path, content) for path, content in files.items())
 
     def write(self, path: Path, content: Config) -> bool:
         """Write one file unless it says the same already."""
@@ -70,14 +65,6 @@ class Delivery:
         except ValueError:
             return None
         return content if isinstance(content, dict) else None
-
-    def keep_only(self, directory: Path, names: Iterable[str]) -> None:
-        """Remove the files of `directory` that are not among `names`; call it when nothing refers to them any more."""
-        wanted = set(names)
-        for path in directory.glob("*.json"):
-            if path.name not in wanted:
-                path.unlink(missing_ok=True)
-                self._written.pop(path, None)
 
     def remove(self, key: Key) -> None:
         """Remove all files of a sidecar, with its key."""

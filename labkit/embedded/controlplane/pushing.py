@@ -5,11 +5,9 @@ means translating for thousands of proxies and streaming to each. Here a push ta
 and a learner waits for it. Events that arrived while a push was running are taken together by the next one, so a
 burst costs few pushes anyway.
 
-The order within a push is "make before break":
-1. endpoints that are new: an Envoy cluster may not name a file that is not there;
-2. endpoints of which one turned to plaintext: clients must stop speaking mTLS before its server does;
-3. clusters and listeners, first of the sidecars that the change is about;
-4. all other endpoints: clients start to speak mTLS when the server can answer.
+The order within a push is "make before break": clusters before the listeners that name them. Where an endpoint
+turns to plaintext, its clients get a moment to follow before its own listener does. Where one turns to mTLS, it is
+the other way round: first the server's listener, then the clients' clusters.
 """
 
 from __future__ import annotations
@@ -21,22 +19,23 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from labkit.embedded.controlplane.authority import Certificates, utc_now
-from labkit.embedded.controlplane.delivery import Delivery, as_text
+from labkit.embedded.controlplane.delivery import Delivery
 from labkit.embedded.controlplane.state import Dirt, State
-from labkit.embedded.controlplane.translation.model import Key, Sidecar, Snapshot
+from labkit.embedded.controlplane.translation.model import Key, Snapshot
+from labkit.embedded.controlplane.translation.outbound import tls_modes
 from labkit.embedded.controlplane.translation.proxy import (
-    make_endpoints_files,
+    CLUSTERS_FILE,
+    LISTENERS_FILE,
+    ProxyConfig,
     make_proxy_config,
-    structure_of,
-    tls_modes,
+    shared_part,
 )
-from labkit.embedded.envoy_messages import Config
 
 log = logging.getLogger(__name__)
 
-# Envoy sees a renamed file within 4 to 7 ms (measured on two cores); this is how long the clients of an endpoint
-# that turns to or from DISABLE get before, or its server gets after.
-SETTLE_SECONDS = 0.015
+# Envoy acts on a renamed file within 4 to 20 ms (two cores, busy). This is the moment that clients get, or servers,
+# when an endpoint turns to or from DISABLE; between PERMISSIVE and STRICT nobody waits.
+SETTLE_SECONDS = 0.05
 
 
 class Pusher:
@@ -53,8 +52,8 @@ class Pusher:
         self.last_push_seconds = 0.0
         self._clock = clock
         self._changed = asyncio.Event()
-        self._structure: object = None
-        self._endpoints: dict[str, Config] = {}
+        self._shared: object = None
+        self._modes: dict[tuple[str, str], bool] = {}
         self._served: set[Key] = set()
 
     def poke(self) -> None:
@@ -71,7 +70,10 @@ class Pusher:
                 self.renew()
                 continue
             self._changed.clear()
-            await self.push(self.state.take_dirt())
+            try:
+                await self.push(self.state.take_dirt())
+            except Exception:  # one object that cannot be translated must not end the control plane
+                log.exception("a push failed; sidecars keep what they have")
 
     async def push(self, dirt: Dirt) -> None:
         """Tell every sidecar that `dirt` concerns."""
@@ -79,10 +81,10 @@ class Pusher:
         snapshot = self.state.snapshot()
         concerned = self.state.affected(dirt)
         self._remove(self._served - self.state.sidecars.keys())
-        structure = structure_of(snapshot)
-        others = self.state.sidecars.keys() - concerned if structure != self._structure else set()
-        written = await self._deliver(snapshot, concerned, sorted(others))
-        self._structure = structure
+        shared = shared_part(snapshot)
+        others = self.state.sidecars.keys() - concerned if shared != self._shared else set()
+        self._shared = shared
+        written = await self._deliver(snapshot, [*sorted(concerned), *sorted(others)])
         self.pushes += 1
         self.files_written += written
         self.last_push_seconds = time.perf_counter() - began
@@ -95,45 +97,33 @@ class Pusher:
             self.last_push_seconds * 1000,
         )
 
-    async def _deliver(self, snapshot: Snapshot, concerned: set[Key], others: list[Key]) -> int:
-        before, self._endpoints = self._endpoints, make_endpoints_files(snapshot)
-        new = [name for name in self._endpoints if name not in before]
-        changed = [name for name in self._endpoints if name in before and before[name] != self._endpoints[name]]
-        to_plaintext = [name for name in changed if _turns(before[name], self._endpoints[name], to_mtls=False)]
-        to_mtls = [name for name in changed if _turns(before[name], self._endpoints[name], to_mtls=True)]
-        clients = list(self.state.sidecars.values())
-        written = self._write_endpoints(clients, [*new, *to_plaintext])
-        if to_plaintext:
+    async def _deliver(self, snapshot: Snapshot, keys: list[Key]) -> int:
+        before, self._modes = self._modes, tls_modes(snapshot)
+        turned = {self._modes[one] for one in self._modes.keys() & before.keys() if self._modes[one] != before[one]}
+        steps = [self._write_clusters, self._write_listeners]
+        if turned == {True}:  # to mTLS
+            steps.reverse()
+        configs = {}
+        written = 0
+        for key in keys:
+            sidecar = self.state.sidecars[key]
+            self.certificates.ensure(snapshot.mesh, sidecar, self._clock())
+            configs[key] = make_proxy_config(snapshot, sidecar, self.delivery.directory(key))
+            self._served.add(key)
+            if not turned:  # the first sidecar need not wait for the last one's translation
+                written += sum(step(key, configs[key]) for step in steps)
+        if turned:
+            written += sum(steps[0](key, config) for key, config in configs.items())
             await asyncio.sleep(SETTLE_SECONDS)
-        for key in [*sorted(concerned), *others]:
-            if sidecar := self.state.sidecars.get(key):  # it may have gone while others settled
-                written += self._write_sidecar(snapshot, sidecar)
-        if to_mtls:
-            await asyncio.sleep(SETTLE_SECONDS)
-        written += self._write_endpoints(clients, [name for name in changed if name not in to_plaintext])
-        self._remove_endpoints(clients, before)
+            # A pod may have gone meanwhile; its files are removed by the next push.
+            written += sum(steps[1](key, config) for key, config in configs.items() if key in self.state.sidecars)
         return written
 
-    def _write_sidecar(self, snapshot: Snapshot, sidecar: Sidecar) -> int:
-        self.certificates.ensure(snapshot.mesh, sidecar, self._clock())
-        directory = self.delivery.directory(sidecar.key)
-        written = self._write_endpoints([sidecar], self._endpoints)
-        self._served.add(sidecar.key)
-        return written + self.delivery.write_all(make_proxy_config(snapshot, sidecar, directory).files(directory))
+    def _write_clusters(self, key: Key, config: ProxyConfig) -> int:
+        return self.delivery.write(self.delivery.directory(key) / CLUSTERS_FILE, config.clusters_file())
 
-    def _write_endpoints(self, sidecars: Iterable[Sidecar], names: Iterable[str]) -> int:
-        texts = {name: as_text(self._endpoints[name]) for name in names}
-        return sum(
-            self.delivery.write_text(self.delivery.directory(sidecar.key) / "eds" / name, texts[name])
-            for sidecar in sidecars
-            for name in texts
-            if sidecar.key in self.state.sidecars
-        )
-
-    def _remove_endpoints(self, sidecars: Iterable[Sidecar], before: dict[str, Config]) -> None:
-        if before.keys() - self._endpoints.keys():
-            for sidecar in sidecars:
-                self.delivery.keep_only(self.delivery.directory(sidecar.key) / "eds", self._endpoints)
+    def _write_listeners(self, key: Key, config: ProxyConfig) -> int:
+        return self.delivery.write(self.delivery.directory(key) / LISTENERS_FILE, config.listeners_file())
 
     def _remove(self, gone: Iterable[Key]) -> None:
         for key in list(gone):
@@ -153,9 +143,3 @@ class Pusher:
     def _seconds_to_renewal(self) -> float | None:
         moment = self.certificates.next_renewal()
         return None if moment is None else max((moment - self._clock()).total_seconds(), 0.05)
-
-
-def _turns(before: Config, after: Config, *, to_mtls: bool) -> bool:
-    """Whether an endpoint that stays is to be reached by mTLS from now on, or by plaintext from now on."""
-    old, new = tls_modes(before), tls_modes(after)
-    return any(new[address] is to_mtls and old[address] is not to_mtls for address in new.keys() & old.keys())

@@ -4,6 +4,11 @@ Whether a service and each of its endpoints is sent mTLS is decided in `labkit.p
 an Envoy cluster with two transport sockets, `tlsMode-istio` for endpoints whose metadata say `tlsMode: istio`, and
 `tlsMode-disabled` for all others (pilot/pkg/networking/core/cluster_tls.go).
 
+The endpoints stand in the Envoy cluster itself; in Istio they come by EDS. Every file that Envoy watches costs one
+inotify instance, of which Linux gives a user 128 in all (fs.inotify.max_user_instances), and an Envoy that gets none
+aborts. With a file per service port a dozen sidecars were the end; so a sidecar watches four files, however many
+services there are. When endpoints change, Envoy replaces the cluster; requests in flight are finished.
+
 Where this differs from a real pod. There iptables sends whatever leaves to port 15001, and a listener of a port
 serves all HTTP services by their Host header. Here an application meets a service at an address of its own row
 (see `labkit.embedded.addresses`), so every listener knows its service. What connects to a pod's address goes there
@@ -19,7 +24,7 @@ from labkit.embedded import addresses
 from labkit.embedded.controlplane.translation import filters, tls
 from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE, CONNECT_TIMEOUT, same_protocol_options
 from labkit.embedded.controlplane.translation.model import Endpoint, Service, ServicePort, Sidecar, Snapshot
-from labkit.embedded.envoy_messages import TYPE, Config, file_source, lb_endpoint, socket_address
+from labkit.embedded.envoy_messages import TYPE, Config, lb_endpoint, socket_address
 from labkit.policy.client_tls import (
     SOCKET_MATCH_DISABLED,
     SOCKET_MATCH_ISTIO,
@@ -58,11 +63,6 @@ RETRIES: Config = {
 def cluster_name(service: Service, port: ServicePort, subset: str = "") -> str:
     """`outbound|<port>|<subset>|<host>`."""
     return f"outbound|{port.number}|{subset}|{service.host}"
-
-
-def endpoints_file(directory: Path, envoy_cluster: str) -> Path:
-    """Where the endpoints of an Envoy cluster lie."""
-    return directory / "eds" / f"{envoy_cluster.replace('|', '_')}.json"
 
 
 def captured_ports(snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort]]:
@@ -150,8 +150,8 @@ def make_service_cluster(
     name = cluster_name(service, port)
     cluster: Config = {
         "name": name,
-        "type": "EDS",
-        "eds_cluster_config": {"service_name": name, "eds_config": file_source(endpoints_file(directory, name))},
+        "type": "STATIC",
+        "load_assignment": make_endpoints(snapshot, service, port),
         "connect_timeout": CONNECT_TIMEOUT,
         # The server sees the pod's address, as it would with a network namespace per pod.
         "upstream_bind_config": {"source_address": {"address": sidecar.address, "port_value": 0}},
@@ -232,6 +232,11 @@ def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Config:
     return result
 
 
-def is_marked_mtls(endpoint: Config) -> bool:
-    """Whether an LbEndpoint says `tlsMode: istio`."""
-    return SOCKET_MATCH in endpoint.get("metadata", {}).get("filter_metadata", {})
+def tls_modes(snapshot: Snapshot) -> dict[tuple[str, str], bool]:
+    """Which endpoints are to be reached by mTLS, by Envoy cluster and address."""
+    return {
+        (cluster_name(service, port), endpoint.address): uses_auto_mtls(snapshot, service)
+        and speaks_mtls(snapshot, endpoint)
+        for service, port in captured_ports(snapshot)
+        for endpoint in snapshot.endpoints.get(service.key, {}).get(port.name, ())
+    }

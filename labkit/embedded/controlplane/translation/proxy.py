@@ -15,7 +15,6 @@ from labkit.embedded.controlplane.translation import inbound, outbound, special
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.envoy_messages import (
     CLUSTER_TYPE,
-    ENDPOINTS_TYPE,
     LISTENER_TYPE,
     SECRET_TYPE,
     Config,
@@ -32,15 +31,13 @@ class ProxyConfig:
     listeners: tuple[Config, ...]
     clusters: tuple[Config, ...]
 
-    def files(self, directory: Path) -> dict[Path, Config]:
-        """The content of each file, in Istio's order of pushes: listeners need their clusters.
+    def listeners_file(self) -> Config:
+        """The content of lds.json. There is no version: Envoy compares the resources themselves, and so do we."""
+        return discovery_response(LISTENER_TYPE, "", self.listeners)
 
-        There is no version: Envoy compares the resources themselves, and so do we.
-        """
-        return {
-            directory / CLUSTERS_FILE: discovery_response(CLUSTER_TYPE, "", self.clusters),
-            directory / LISTENERS_FILE: discovery_response(LISTENER_TYPE, "", self.listeners),
-        }
+    def clusters_file(self) -> Config:
+        """The content of cds.json."""
+        return discovery_response(CLUSTER_TYPE, "", self.clusters)
 
 
 def make_proxy_config(snapshot: Snapshot, sidecar: Sidecar, directory: Path) -> ProxyConfig:
@@ -60,46 +57,25 @@ def make_proxy_config(snapshot: Snapshot, sidecar: Sidecar, directory: Path) -> 
     )
 
 
-def make_endpoints_files(snapshot: Snapshot) -> dict[str, Config]:
-    """The endpoints of every service port, by the name of the file; every sidecar has the same ones."""
-    return {
-        outbound.endpoints_file(Path(), outbound.cluster_name(service, port)).name: discovery_response(
-            ENDPOINTS_TYPE, "", [outbound.make_endpoints(snapshot, service, port)]
-        )
-        for service, port in outbound.captured_ports(snapshot)
-    }
-
-
-def tls_modes(endpoints_file: Config) -> dict[str, bool]:
-    """Which addresses in a file of endpoints are to be reached by mTLS."""
-    return {
-        endpoint["endpoint"]["address"]["socket_address"]["address"]: outbound.is_marked_mtls(endpoint)
-        for assignment in endpoints_file["resources"]
-        for locality in assignment["endpoints"]
-        for endpoint in locality["lb_endpoints"]
-    }
-
-
 def make_secret_file(secret: Config) -> Config:
     """The content of the file of one SDS secret."""
     return discovery_response(SECRET_TYPE, "", [secret])
 
 
-def structure_of(snapshot: Snapshot) -> object:
-    """What every sidecar's listeners and clusters depend on, beyond its own pod and the policies for it.
+def shared_part(snapshot: Snapshot) -> object:
+    """What the configuration of every sidecar depends on, beyond its own pod and the policies for it.
 
-    Two snapshots with an equal structure differ, for all pods but those whose policies changed, in endpoints only.
+    While it is equal, a change concerns only the pods that changed or whose policies did.
     """
     return (
         snapshot.mesh,
+        snapshot.services_in_order(),
         [
             (
-                service,
-                port,
                 outbound.uses_auto_mtls(snapshot, service),
                 outbound.endpoint_identities(snapshot, service, port),
+                outbound.make_endpoints(snapshot, service, port),
             )
             for service, port in outbound.captured_ports(snapshot)
         ],
-        [service for service in snapshot.services_in_order() if not service.cluster_ip],
     )
