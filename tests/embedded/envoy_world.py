@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,6 +50,8 @@ class EchoHTTP(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if self.path == "/slow":
+            time.sleep(1)  # a request that takes its time, so that something can happen meanwhile
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = json.dumps({"path": self.path, "headers": headers, "from": self.client_address[0]}).encode()
         self.send_response(404 if self.path == "/broken" else 200)
@@ -196,27 +198,44 @@ class Mesh:
         }
         self.state.on_service("ADDED", service)
         chosen = [pod for pod in self._pods.values() if pod["metadata"]["labels"]["app"] == (app or name)]
+        self._endpoints(name, namespace, ports, chosen)
+        return service
+
+    def reendpoint(self, service: str, port: int, *pods: str, port_name: str = "tcp", namespace: str = "foo") -> None:
+        """Put other pods behind a port of a service, and push."""
+        chosen = [self._pods[pod] for pod in pods]
+        self._endpoints(service, namespace, ({"name": port_name, "port": port},), chosen)
+        self.push()
+
+    def _endpoints(self, service: str, namespace: str, ports: Sequence[Object], pods: list[Object]) -> None:
         endpoints = [
             {
                 "addresses": [pod["status"]["podIP"]],
                 "conditions": {"ready": True},
                 "targetRef": {"kind": "Pod", "name": pod["metadata"]["name"], "namespace": namespace},
             }
-            for pod in chosen
+            for pod in pods
         ]
-        self.state.on_slice(
-            "ADDED",
-            {
-                "metadata": {
-                    "name": f"{name}-1",
-                    "namespace": namespace,
-                    "labels": {"kubernetes.io/service-name": name},
-                },
-                "ports": [{"name": p.get("name", ""), "port": p.get("targetPort", p["port"])} for p in ports],
-                "endpoints": endpoints,
-            },
-        )
-        return service
+        labels = {"kubernetes.io/service-name": service}
+        endpoint_slice = {
+            "metadata": {"name": f"{service}-1", "namespace": namespace, "labels": labels},
+            "ports": [{"name": p.get("name", ""), "port": p.get("targetPort", p["port"])} for p in ports],
+            "endpoints": endpoints,
+        }
+        self.state.on_slice("MODIFIED", endpoint_slice)
+
+    @staticmethod
+    def in_background(work: Callable[[], Any]) -> Callable[[], Any]:
+        """Start work in a thread; call the result to wait for what it returns."""
+        results: list[Any] = []
+        thread = threading.Thread(target=lambda: results.append(work()))
+        thread.start()
+
+        def result() -> Any:
+            thread.join()
+            return results[0]
+
+        return result
 
     def policy(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -192,3 +193,27 @@ def test_probes_reach_the_application_under_strict(mesh: Mesh) -> None:
     assert http_status(ip, 15020, "/app-health/db/livez") == 503
     mesh.tcp_app("probed", 5432)
     wait_for("the port to be seen", lambda: http_status(ip, 15020, "/app-health/db/livez") == 200)
+
+
+def test_an_open_tcp_connection_and_a_slow_request_survive_a_change_of_endpoints(mesh: Mesh) -> None:
+    """The Envoy cluster is replaced; what goes through the old one is not cut."""
+    tcp = 8002
+    mesh.tcp_app("httpbin", tcp)
+    mesh.service("stream", {"port": tcp, "name": "tcp"}, app="httpbin")
+    mesh.push()
+    stream = mesh.seen_from(
+        "sleep", {"spec": {"clusterIP": mesh.state.snapshot().services["foo", "stream"].cluster_ip}}
+    )
+    wait_for("the service", lambda: talk(stream, tcp, b"hello", tls=False)[0] == b"echo:hello")
+    slow = Mesh.in_background(lambda: curl(address_of(mesh), HTTP, "/slow"))
+    with socket.create_connection((stream, tcp), timeout=5) as connection:
+        connection.sendall(b"before")
+        assert connection.recv(100) == b"echo:before"
+        seen = mesh.sidecars["sleep"].counters("cds.update_success")
+        mesh.pod("second", labels={"app": "httpbin"}, sidecar=False)
+        mesh.reendpoint("stream", tcp, "httpbin", "second")
+        mesh.reendpoint("httpbin", HTTP, "httpbin", "second", port_name="http")
+        wait_for("the new cluster", lambda: mesh.sidecars["sleep"].counters("cds.update_success") != seen)
+        connection.sendall(b"after")
+        assert connection.recv(100) == b"echo:after"
+    assert slow().status == 200
