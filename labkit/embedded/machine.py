@@ -22,7 +22,7 @@ from labkit.findings import Finding
 
 def examine() -> list[Finding]:
     """Everything that an embedded cluster needs of a machine, in the order in which a lack would be met."""
-    return [_envoy(), _curl(), _loopback(), _state_directory(), _open_files()]
+    return [_envoy(), _curl(), _loopback(), _state_directory(), _open_files(), _watches()]
 
 
 def _envoy() -> Finding:
@@ -68,6 +68,14 @@ def _state_directory() -> Finding:
 def _open_files() -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return Finding("Open files", soft >= 1024, False, f"limit {soft}", "ulimit -n 4096")
+
+
+def _watches() -> Finding:
+    # Every Envoy watches its files through two to four of these; the kernel's usual limit of 128 is enough for about
+    # thirty sidecars of one user.
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    mend = "As administrator: sysctl fs.inotify.max_user_instances=512"
+    return Finding("inotify instances", limit >= 64, False, f"limit {limit} per user", mend)
 
 
 def _short(path: Path) -> str:

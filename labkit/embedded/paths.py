@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,8 +74,9 @@ class ClusterPaths:
 
     @property
     def run_dir(self) -> Path:
-        """Unix sockets; short on purpose."""
-        return Path(tempfile.gettempdir()) / f"labkit-{os.getuid()}" / self.name
+        """Unix sockets; short on purpose, and apart for clusters of the same name below another LABKIT_HOME."""
+        home = zlib.crc32(str(labkit_home()).encode())
+        return Path(tempfile.gettempdir()) / f"labkit-{os.getuid()}" / f"{self.name}-{home:08x}"
 
     @property
     def kubeconfig(self) -> Path:

@@ -1,7 +1,7 @@
 """The one process of an embedded cluster: API server, controllers and node in one event loop.
 
 Run as `python -m labkit.embedded.supervisor --name NAME`, in a process session of its own, by `lifecycle.up`.
-It writes its pid file and a heartbeat, tells its starter through a pipe when the API is ready (or why not), and
+It writes its pid file and a heartbeat, tells its starter through a pipe when all parts are ready (or why not), and
 ends on SIGTERM, when the process given by `--until-pid` ends, or after an idle time. However it ends on its own
 account, it ends the pods' processes first. Killed with -9 it leaves them, recorded, for the next start to adopt
 or for `lifecycle.down` to end.
@@ -46,7 +46,7 @@ class Supervisor:
         self.reason = ""
 
     async def run(self, on_ready: Callable[[], None]) -> None:
-        """Bring the cluster up, call `on_ready` once the API answers, and stay until it is time to end."""
+        """Bring the cluster up, call `on_ready` once all parts answer, and stay until it is time to end."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.end, f"signal {number.name}")
@@ -57,13 +57,13 @@ class Supervisor:
             stack.push_async_callback(api.stop)
             self._write_pid_file(block)
             stack.callback(self.paths.pid_file.unlink, missing_ok=True)
-            on_ready()
             controllers = Controllers(kubeconfig=self.paths.kubeconfig)
             await controllers.start()
             stack.push_async_callback(controllers.stop)
             node = Node(paths=self.paths, block=block, kubeconfig=self.paths.kubeconfig)
             await node.start()
             stack.push_async_callback(node.stop, keep_pods=False)
+            on_ready()
             with self._watch_parent():
                 await self._live(api)
             log.info("ending: %s", self.reason)

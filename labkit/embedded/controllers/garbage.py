@@ -227,7 +227,9 @@ class GarbageCollector:
             await self._drop_finalizer(uid, FOREGROUND)
 
     async def _drop_finalizer(self, uid: str, finalizer: str) -> None:
-        await self._patch(uid, {"finalizers": [f for f in finalizers_of(self._objects[uid]) if f != finalizer]})
+        obj = self._objects.get(uid)
+        if obj is not None:  # it may have gone while its dependents were being deleted
+            await self._patch(uid, {"finalizers": [f for f in finalizers_of(obj) if f != finalizer]})
 
     async def _patch(self, uid: str, meta: Object) -> None:
         obj, place = self._objects.get(uid), self._places.get(uid)
