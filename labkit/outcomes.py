@@ -43,7 +43,7 @@ class Scope(StrEnum):
     PORT = "port-level"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DecidingPolicy:
     """Who decided: a policy and its scope, or Istio's default when `name` is empty."""
 
@@ -60,6 +60,8 @@ class DecidingPolicy:
         if self.is_default:
             return "the default (no policy decides)"
         return f"{self.kind} {self.namespace}/{self.name} ({self.scope})"
+
+    __repr__ = __str__
 
 
 # From the palette of Okabe and Ito, which stays distinct for the common kinds of colour blindness; each keeps a
@@ -92,7 +94,7 @@ def _card(outcome: Outcome, title: str, lines: list[str], command: str = "") -> 
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Probe:
     """One request to try: `client` and `server` are `namespace/name`, `port` is the Service's port.
 
@@ -114,6 +116,8 @@ class Probe:
     def __str__(self) -> str:
         return f"{self.client} -> {self.server}:{self.port}"
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         return f'<span style="color:inherit"><b>{escape(str(self))}</b> {escape(self.what)}</span>'
 
@@ -127,7 +131,7 @@ def seen_as(http_status: int | None, exit_code: int | None) -> str:
     return "connected" if exit_code == 0 else "nothing"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """What is predicted for a probe, with the reasons and the policy that decides.
 
@@ -176,13 +180,15 @@ class Verdict:
         edge = f"{self.probe}: " if self.probe else ""
         return f"{edge}predicted {self.outcome} ({self.caller_sees}); {self.reason}"
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         title = f"predicted for {self.probe}" if self.probe else "predicted"
         lines = [*self.reasons, f"The caller sees {self.caller_sees}. Decided by {self.decided_by}."]
         return _card(self.outcome, title, lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TLSFacts:
     """What is known of the TLS on an edge, and from where (`source`: a header, a metric, a certificate, the wire)."""
 
@@ -197,8 +203,10 @@ class TLSFacts:
         parts += [self.server_principal and f"server {self.server_principal}", self.source and f"(from {self.source})"]
         return " ".join(part for part in parts if part)
 
+    __repr__ = __str__
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Observation:
     """What was seen when a probe was tried: the answer, curl's exit code and words, and TLS facts if known.
 
@@ -247,6 +255,8 @@ class Observation:
         edge = f"{self.probe}: " if self.probe else ""
         took = f" in {self.duration * 1000:.0f} ms" if self.duration is not None else ""
         return f"{edge}{self.seen}{took} [{self.outcome}]"
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         title = f"{self.probe}" if self.probe else "seen"

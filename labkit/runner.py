@@ -21,8 +21,9 @@ from typing import Any
 from labkit.errors import InputError
 
 RUN_CLUSTER = "run"
-CELL_TIMEOUT = 90
-"""Seconds for one cell. Lessons' cells take seconds; without a limit a stuck widget message waits for ever."""
+CELL_TIMEOUT = 240
+"""Seconds for one cell: more than two of labkit's own waits (90 s), so that a wait in vain ends with its sentence.
+Lessons' cells take seconds; without any limit a stuck widget message waits for ever."""
 
 
 @dataclass

@@ -40,7 +40,8 @@ def open_cluster(
 def _open_embedded(name: str, narrate: Narrator) -> Cluster:
     # The cluster ends with the Jupyter server when there is one: JupyterLab tells its kernels who it is.
     parent = os.environ.get("JPY_PARENT_PID", "")
-    kubeconfig = embedded_lifecycle().up(name=name, until_pid=_server_of(int(parent)) if parent.isdigit() else None)
+    server = _server_of(int(parent)) if parent.isdigit() else None
+    kubeconfig = embedded_lifecycle().up(name=name, until_pid=server, narrate=narrate)
     cluster = Cluster(name, kubeconfig=kubeconfig, is_embedded=True)
     narrate(f"The embedded cluster {name!r} answers at {cluster.server} ({cluster.version()}).")
     narrate(f"For kubectl: export KUBECONFIG={kubeconfig}")

@@ -61,7 +61,7 @@ def up(
     until_pid: int | None = None,
     narrate: Narrator = lambda _: None,
 ) -> Path:
-    """Make the cluster `name` run and return the path of its kubeconfig. Does nothing when it runs already.
+    """Make the cluster `name` run and return the path of its kubeconfig. Does and says nothing when it runs already.
 
     `until_pid`: the cluster ends when that process (a Jupyter server) ends. Raises MachineError for what the
     machine lacks, InternalError when the cluster failed to start.
@@ -69,7 +69,6 @@ def up(
     paths = ClusterPaths(name).make()
     with _locked(paths):
         if _supervisor(paths) is not None:
-            narrate(f"The embedded cluster '{name}' is already running.")
             return paths.kubeconfig
         narrate(f"Starting the embedded cluster '{name}' ...")
         started = time.monotonic()

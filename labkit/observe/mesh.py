@@ -13,7 +13,7 @@ from labkit.observe.waiting import missing_in_deployment
 DEFAULT_REVISION = "default"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MeshStatus:
     """What of a mesh is on the cluster."""
 
@@ -52,6 +52,8 @@ class MeshStatus:
 
     def __str__(self) -> str:
         return "\n".join(f"{name:18} {value}" for name, value in self.rows())
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         cell = "text-align:left;padding:2px 14px 2px 0;color:inherit"

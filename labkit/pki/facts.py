@@ -16,7 +16,7 @@ from labkit.errors import InputError
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CertificateFacts:
     """The facts of one certificate. `uri_names` holds the SPIFFE ID of a workload certificate."""
 
@@ -70,6 +70,8 @@ class CertificateFacts:
 
     def __str__(self) -> str:
         return "\n".join(f"{name:12} {value}" for name, value in self.rows())
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         cell = "padding:1px 10px;text-align:left;color:inherit;word-break:break-all"

@@ -12,14 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 IMPORT_EVERYTHING = """
-import importlib, pkgutil, sys
-sys.path.insert(0, sys.argv[1])
-import labkit
-assert labkit.__path__[0].startswith(sys.argv[1]), labkit.__path__
-for module in pkgutil.walk_packages(labkit.__path__, "labkit."):
-    if module.name.startswith(("labkit.embedded", "labkit.apps")):
-        continue
-    importlib.import_module(module.name)
+import importlib, pathlib, sys
+root = pathlib.Path(sys.argv[1])
+sys.path.insert(0, str(root))
+for path in sorted(root.glob("labkit/**/*.py")):
+    parts = path.relative_to(root).with_suffix("").parts
+    if parts[1] not in ("embedded", "apps"):
+        module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+        assert module.__file__.startswith(str(root)), module.__file__
 assert not [name for name in sys.modules if name.startswith("labkit.embedded")], "something imported it at once"
 """
 
