@@ -1,0 +1,79 @@
+"""The objects of an installation, for the two ways that the lessons install it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from labkit.embedded.controlplane.agent import XDS_MOUNT
+from labkit.embedded.controlplane.settings import MONITORING_PORT, READY_PORT, WEBHOOK_PORT
+from labkit.errors import InputError
+from labkit.installers.embedded import Installation
+from labkit.policy.injection import injection_webhooks
+
+DEFAULT = Installation()
+ADDON = Installation("aks-istio-system", "asm-1-24")
+
+
+@pytest.mark.parametrize("installation", [DEFAULT, ADDON])
+def test_no_parameter_is_left_unfilled(installation: Installation) -> None:
+    objects = [*installation.crds(), *installation.control_plane(), *installation.webhooks()]
+    assert "$(" not in json.dumps(objects)
+
+
+def test_names_carry_the_revision_only_when_it_is_not_the_default() -> None:
+    assert DEFAULT.deployment == "istiod"
+    assert ADDON.deployment == "istiod-asm-1-24"
+    mutating, validating = ADDON.webhooks()
+    assert mutating["metadata"]["name"] == "istio-sidecar-injector-asm-1-24"
+    assert validating["metadata"]["name"] == "istio-validator-asm-1-24-aks-istio-system"
+
+
+@pytest.mark.parametrize("installation", [DEFAULT, ADDON])
+def test_the_webhooks_select_what_the_policy_predicts(installation: Installation) -> None:
+    mutating, _ = installation.webhooks()
+    table = injection_webhooks(installation.revision)
+    assert [webhook["name"] for webhook in mutating["webhooks"]] == [webhook.name for webhook in table]
+    assert [w["namespaceSelector"] for w in mutating["webhooks"]] == [w.namespace_selector() for w in table]
+    assert [w["objectSelector"] for w in mutating["webhooks"]] == [w.object_selector() for w in table]
+
+
+@pytest.mark.parametrize("installation", [DEFAULT, ADDON])
+def test_webhooks_lead_to_the_service_of_their_istiod(installation: Installation) -> None:
+    service = next(obj for obj in installation.control_plane() if obj["kind"] == "Service")
+    for configuration in installation.webhooks():
+        for webhook in configuration["webhooks"]:
+            target = webhook["clientConfig"]["service"]
+            assert (target["name"], target["namespace"]) == (service["metadata"]["name"], installation.namespace)
+            assert webhook["failurePolicy"] == "Fail"
+    assert {p["port"]: p["targetPort"] for p in service["spec"]["ports"]} == {
+        443: WEBHOOK_PORT,
+        MONITORING_PORT: MONITORING_PORT,
+    }
+
+
+def test_the_deployment_agrees_with_the_program_that_it_runs() -> None:
+    deployment = next(obj for obj in ADDON.control_plane() if obj["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": READY_PORT}
+    assert {e["name"]: e.get("value") for e in container["env"]}["REVISION"] == "asm-1-24"
+    assert container["volumeMounts"][0]["mountPath"] == f"/{XDS_MOUNT}"
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert labels["sidecar.istio.io/inject"] == "false"
+
+
+def test_both_versions_of_the_kind_are_served_and_one_is_stored() -> None:
+    (crd,) = DEFAULT.crds()
+    versions = {v["name"]: (v["served"], v["storage"]) for v in crd["spec"]["versions"]}
+    assert versions == {"v1": (True, True), "v1beta1": (True, False)}
+    assert crd["spec"]["names"]["shortNames"] == ["pa"]
+    columns = [column["name"] for column in crd["spec"]["versions"][0]["additionalPrinterColumns"]]
+    assert columns == ["Mode", "Age"]
+
+
+@pytest.mark.parametrize("values", [("Istio", "default"), ("istio-system", "1.24"), ("", "default"), ("a" * 64, "x")])
+def test_a_name_that_kubernetes_would_refuse_is_refused_before_anything_happens(values: tuple[str, str]) -> None:
+    with pytest.raises(InputError, match="cannot be the mesh's"):
+        Installation(*values)
