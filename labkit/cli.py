@@ -151,21 +151,34 @@ def doctor(as_json: bool) -> None:
         raise SystemExit(3)
 
 
-@main.command()
+@main.command(context_settings={"ignore_unknown_options": True})
 @click.argument("lesson", default="00")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def lab(lesson: str, options: tuple[str, ...]) -> None:
-    """Open JupyterLab on a lesson. kubectl in its terminals speaks to the embedded cluster, which starts on demand."""
+    """Open JupyterLab on a lesson. kubectl in its terminals speaks to the embedded cluster, which starts on demand.
+
+    Further options are handed to JupyterLab: labkit lab 02 --no-browser --port 8899
+    """
     from labkit import runner
     from labkit.cluster.opening import embedded_kubeconfig
 
-    path = runner.find_lessons(Path.cwd(), [lesson])[0]
+    root = Path.cwd()
+    path = runner.find_lessons(root, [lesson])[0].absolute()
     own = [p for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
     default = Path.home() / ".kube" / "config"
     own = own or ([str(default)] if default.exists() else [])
-    environment = {**os.environ, "KUBECONFIG": os.pathsep.join([str(embedded_kubeconfig()), *own])}
+    # A lesson needs no network: no question about news, no look for updates.
+    config = [str(Path(__file__).parent / "jupyter"), *os.environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)]
+    environment = {
+        **os.environ,
+        "KUBECONFIG": os.pathsep.join([str(embedded_kubeconfig()), *own]),
+        "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, config)),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
     as_root = ["--allow-root"] if os.getuid() == 0 else []  # containers often have no other user
-    command = [sys.executable, "-m", "jupyterlab", str(path), *as_root, *options]
+    # The whole repository is in sight, not the notebooks alone: lessons point to manifests/.
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}", *as_root]
+    command += [f"--LabApp.default_url=/lab/tree/{path.relative_to(root)}", *options]
     os.execve(sys.executable, command, environment)
 
 
