@@ -160,6 +160,7 @@ class Mesh:
         labels: dict[str, str] | None = None,
         account: str = "",
         probers: Object | None = None,
+        annotations: dict[str, str] | None = None,
         wait: bool = True,
         known: bool = True,
     ) -> Object:
@@ -172,7 +173,7 @@ class Mesh:
             containers.append({"name": "istio-proxy", "env": env})
         row = len(self._pods) + 1
         pod = {
-            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "metadata": {"name": name, "namespace": namespace, "labels": labels, "annotations": annotations or {}},
             "spec": {"serviceAccountName": account or name, "containers": containers},
             "status": {"podIP": pod_ip(self.block, row), "phase": "Running"},
         }

@@ -217,3 +217,24 @@ def test_an_open_tcp_connection_and_a_slow_request_survive_a_change_of_endpoints
         connection.sendall(b"after")
         assert connection.recv(100) == b"echo:after"
     assert slow().status == 200
+
+
+def test_an_excluded_port_takes_plaintext_under_strict_and_its_neighbour_does_not(mesh: Mesh) -> None:
+    excluded = {"traffic.sidecar.istio.io/excludeInboundPorts": str(AUTO)}
+    mesh.pod("partly", ports=(AUTO, HTTP), annotations=excluded)
+    for port in (AUTO, HTTP):
+        mesh.http_app("partly", port)
+    mesh.policy("STRICT")
+    wait_for("STRICT", lambda: curl(mesh.ip("partly"), HTTP).exit_code == 56)
+    assert curl(mesh.ip("partly"), AUTO).status == 200
+
+
+def test_a_connection_from_before_strict_ends_with_the_drain_time(mesh: Mesh) -> None:
+    """A keep-alive connection may be served a little longer, and then it is over."""
+    connection = HTTPConnection(mesh.ip("httpbin"), HTTP, timeout=5)
+    connection.request("GET", "/")
+    connection.getresponse().read()
+    mesh.policy("STRICT")
+    wait_for("STRICT", lambda: curl(mesh.ip("httpbin"), HTTP).exit_code == 56)
+    assert connection.sock.recv(1) == b"", "closed by the proxy, while the client waited"
+    connection.close()

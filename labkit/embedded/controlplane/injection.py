@@ -24,7 +24,7 @@ from typing import Any
 
 from labkit.embedded.controlplane.agent import XDS_MOUNT
 from labkit.embedded.controlplane.translation.bootstrap import STATS_PORT
-from labkit.embedded.controlplane.translation.model import PROBERS_ENV
+from labkit.embedded.controlplane.translation.model import EXCLUDE_INBOUND_ANNOTATION, PROBERS_ENV
 from labkit.embedded.controlplane.translation.special import AGENT_PORT, READY_PATH, READY_PORT
 from labkit.policy.injection import REVISION
 from labkit.policy.workload import PROXY_CONTAINER, TLS_MODE_ISTIO, TLS_MODE_LABEL
@@ -34,7 +34,6 @@ Object = dict[str, Any]
 INIT_CONTAINER = "istio-init"
 STATUS_ANNOTATION = "sidecar.istio.io/status"
 REWRITE_ANNOTATION = "sidecar.istio.io/rewriteAppHTTPProbers"
-EXCLUDE_INBOUND_ANNOTATION = "traffic.sidecar.istio.io/excludeInboundPorts"
 LOG_LEVEL_ANNOTATION = "sidecar.istio.io/logLevel"
 CANONICAL_NAME = "service.istio.io/canonical-name"
 CANONICAL_REVISION = "service.istio.io/canonical-revision"

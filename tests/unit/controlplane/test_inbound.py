@@ -179,3 +179,15 @@ def test_the_proxys_own_ports_are_not_captured() -> None:
     policy = make_policy("STRICT", selector={"app": "httpbin"}, ports={15090: "DISABLE", 15021: "STRICT"})
     snapshot, sidecar = make_world(make_pod(ports=(8080, 15020)), policies=(policy,))
     assert [port.number for port in inbound_ports(snapshot, sidecar)] == [8080]
+
+
+def test_an_excluded_port_is_passed_on_unopened_and_its_neighbour_is_not() -> None:
+    pod = make_pod(ports=(8080, 9090))
+    pod["metadata"]["annotations"] = {"traffic.sidecar.istio.io/excludeInboundPorts": "9090, 9091"}
+    snapshot, sidecar = make_world(pod, services=(make_service(),), policies=(make_policy("STRICT"),))
+    listener = make_virtual_inbound(snapshot, sidecar, HERE)
+    (only,) = chains_of(listener, 9090)
+    assert only["filter_chain_match"] == {"destination_port": 9090}
+    assert {row[0] for row in as_rows(chains_of(listener, 8080))} == {"tls"}
+    for inspector in listener["listener_filters"]:
+        assert "9090" in str(inspector["typed_config"]) + str(inspector.get("filter_disabled"))

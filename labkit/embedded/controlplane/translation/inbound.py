@@ -9,6 +9,9 @@ chains a port has under which mode is the table in `labkit.policy.inbound`.
 3. Every other port falls through to the passthrough chains, which detect the protocol. They have the mode of the
    workload. A port with a mode of its own (portLevelMtls) that is in no Service gets such chains for itself.
 
+4. A port that the pod excludes from the redirection is passed on unopened, whatever the mode: nobody asks for a
+   certificate there. (In a real pod such a connection does not meet the proxy at all.)
+
 Where this differs from a real pod. There iptables sends whatever arrives to 15006, and the listener recovers the
 port that was meant. Without iptables the listener has the ports themselves as additional addresses: those of the
 containers, the Services and portLevelMtls. A port that is declared nowhere is not reached.
@@ -56,6 +59,7 @@ class InboundPort:
     protocol: Protocol
     mode: MutualTLSMode
     service_port: int = 0
+    excluded: bool = False
 
     @property
     def wire(self) -> int:
@@ -78,7 +82,7 @@ def inbound_ports(snapshot: Snapshot, sidecar: Sidecar) -> tuple[InboundPort, ..
     numbers = (own | declared.keys() | effective.per_port.keys()) - NOT_CAPTURED - {CAPTURE_PORT}
     undeclared = (Protocol.UNDECLARED, 0)
     return tuple(
-        InboundPort(number, protocol, effective.mode_for_port(number), service_port)
+        InboundPort(number, protocol, effective.mode_for_port(number), service_port, number in sidecar.excluded_ports)
         for number in sorted(numbers)
         for protocol, service_port in [declared.get(number, undeclared)]
     )
@@ -98,7 +102,9 @@ def make_virtual_inbound(snapshot: Snapshot, sidecar: Sidecar, directory: Path) 
     chains = _Chains(snapshot.mesh, sidecar, directory)
     filter_chains = [chains.black_hole()]
     for port in ports:
-        if port.in_service:
+        if port.excluded:
+            filter_chains.append(chains.unopened(port))
+        elif port.in_service:
             filter_chains += chains.of_service_port(port)
         elif port.number in effective.per_port:
             filter_chains += chains.passthrough(port.mode, port)
@@ -127,9 +133,11 @@ def listener_filters(ports: Iterable[InboundPort]) -> list[Config]:
     """
     known = list(ports)
     return [
-        filters.tls_inspector(disabled_on=[port.wire for port in known if not needs_tls_inspector(port.mode)]),
+        filters.tls_inspector(
+            disabled_on=[port.wire for port in known if port.excluded or not needs_tls_inspector(port.mode)]
+        ),
         filters.http_inspector(
-            disabled_on=[port.wire for port in known if port.protocol.handled_as is not Handling.AUTO]
+            disabled_on=[port.wire for port in known if port.excluded or port.protocol.handled_as is not Handling.AUTO]
         ),
     ]
 
@@ -147,6 +155,13 @@ class _Chains:
             "name": f"{VIRTUAL_INBOUND}-blackhole",
             "filter_chain_match": {"destination_port": CAPTURE_PORT},
             "filters": [filters.tcp_proxy(self.mesh, BLACK_HOLE)],
+        }
+
+    def unopened(self, port: InboundPort) -> Config:
+        return {
+            "name": f"excluded_{port.number}",
+            "filter_chain_match": {"destination_port": port.wire},
+            "filters": [filters.to_inside(self.inside_ip), filters.tcp_proxy(self.mesh, PASSTHROUGH)],
         }
 
     def of_service_port(self, port: InboundPort) -> list[Config]:

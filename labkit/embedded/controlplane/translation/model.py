@@ -6,6 +6,7 @@ Read from Kubernetes objects as dictionaries; nothing here asks for them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +32,8 @@ Key = tuple[str, str]
 SERVICE_LABEL = "kubernetes.io/service-name"
 PROBERS_ENV = "ISTIO_KUBE_APP_PROBERS"
 """Where injection leaves the application's own probes, on the container istio-proxy."""
+
+EXCLUDE_INBOUND_ANNOTATION = "traffic.sidecar.istio.io/excludeInboundPorts"
 
 CLUSTER_DOMAIN = "cluster.local"
 
@@ -156,6 +159,8 @@ class Sidecar:
 
     workload: Workload
     probes: tuple[HttpProbe, ...] = ()
+    excluded_ports: frozenset[int] = frozenset()
+    """Container ports that the pod keeps from the redirection."""
 
     @property
     def key(self) -> Key:
@@ -172,7 +177,12 @@ def read_sidecar(pod: Object) -> Sidecar | None:
     phase = (pod.get("status") or {}).get("phase")
     if not workload.injected or not workload.address or phase in ("Succeeded", "Failed"):
         return None
-    return Sidecar(workload, tuple(_probes(pod)))
+    return Sidecar(workload, tuple(_probes(pod)), _excluded_ports(pod))
+
+
+def _excluded_ports(pod: Object) -> frozenset[int]:
+    listed = (pod["metadata"].get("annotations") or {}).get(EXCLUDE_INBOUND_ANNOTATION) or ""
+    return frozenset(int(port) for port in re.split(r"[,\s]+", listed) if port.isdigit())
 
 
 def _probes(pod: Object) -> Iterable[HttpProbe]:
