@@ -130,7 +130,7 @@ class Mesh:
     """Pods, services and policies; `push()` brings them to the proxies."""
 
     def __init__(self, name: str, *, certificate_ttl: timedelta = timedelta(hours=24)) -> None:
-        paths = ClusterPaths(name).make()
+        self._paths = paths = ClusterPaths(name).make()
         (paths.state_dir / "block").unlink(missing_ok=True)
         self.block = claim_block(paths)
         # What other clusters look at to see whether a block is taken.
@@ -334,7 +334,8 @@ class Mesh:
         for close in reversed(self._closing):
             close()
         self._claim.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for directory in (self.directory, self._paths.run_dir, self._paths.state_dir):
+            shutil.rmtree(directory, ignore_errors=True)
         assert not died, f"proxies ended before the test did: {died}"
 
     # -- clients
