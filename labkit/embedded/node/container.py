@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from labkit.embedded.node.environment import ContainerConfigError
 from labkit.embedded.node.processes import Exit, Process
 from labkit.embedded.node.sandbox import ProgramNotFoundError, Sandbox
 from labkit.embedded.node.status import is_sidecar, timestamp, waiting
+from labkit.embedded.node.tasks import end_tasks
 from labkit.errors import LabError
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,11 @@ FIRST_RETRY, LAST_RETRY = 0.25, 10.0
 
 LOGS_KEPT = 3
 EPOCH = "1970-01-01T00:00:00Z"
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, for an event; its name when it says nothing."""
+    return (str(error).splitlines() or [repr(error)])[0]
 
 
 class Container:
@@ -84,7 +91,18 @@ class Container:
     # The life of a container
 
     async def run(self) -> None:
-        """Until the container has ended and is not to be started again."""
+        """Until the container has ended and is not to be started again, whatever goes wrong on our side."""
+        while True:
+            try:
+                return await self._run()
+            except Exception as error:  # a full disk, a defect of ours: a container must not be lost silently
+                log.exception("container %s of %s", self.name, self.sandbox.record.name)
+                self._event("Warning", "Failed", f"Error: {first_line(error)}")
+            await asyncio.sleep(LAST_RETRY)
+            if self.process:
+                self.process.release()  # adopted anew, or known to have ended
+
+    async def _run(self) -> None:
         process = self._adopt()
         while not self.stopping:
             if process is None:
@@ -131,6 +149,9 @@ class Container:
                 self._cannot_start("CreateContainerConfigError", error.what)
             except aiohttp.ClientError as error:
                 log.debug("%s: the API server does not answer: %r", self.name, error)
+            except Exception as error:
+                log.exception("container %s of %s cannot be started", self.name, self.sandbox.record.name)
+                self._cannot_start("CreateContainerError", first_line(error))
             await asyncio.sleep(pause)  # back-off between attempts
             pause = min(pause * 2, LAST_RETRY)
 
@@ -172,6 +193,9 @@ class Container:
         except OSError as error:
             self._close_console()
             raise ProgramNotFoundError(f'exec: "{argv[0]}": {(error.strerror or "cannot execute").lower()}') from error
+        except ValueError as error:  # a zero byte, half of a surrogate pair
+            self._close_console()
+            raise ProgramNotFoundError(f'exec: "{argv[0]}": invalid argument: {error}') from error
 
     def _close_console(self) -> None:
         if self.console:
@@ -186,10 +210,10 @@ class Container:
         self.process = process
         self._health = [asyncio.create_task(self._watch_health(process), name=f"probes-{self.name}")]
         try:
-            ended = await process.wait()
+            # First of all the end is recorded: nothing that the probes do may hold it back.
+            self._ended(await process.wait())
         finally:
             await self._stop_health()
-        self._ended(ended)
         return time.monotonic() - begun
 
     def _ended(self, ended: Exit) -> None:
@@ -238,8 +262,9 @@ class Container:
         self._changed()
 
     def _last_lines(self) -> str:
-        with contextlib.suppress(OSError):
-            return self.log_file().read_text(errors="replace")[-2048:]
+        with contextlib.suppress(OSError), self.log_file().open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 2048))
+            return file.read().decode(errors="replace")
         return ""
 
     def _restarts(self) -> bool:
@@ -284,9 +309,7 @@ class Container:
 
     async def _stop_health(self) -> None:
         tasks, self._health = self._health, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*tasks)
 
     def _target(self) -> probes.Target:
         ports = {p["name"]: p["containerPort"] for p in self.spec.get("ports") or [] if p.get("name")}
@@ -299,7 +322,7 @@ class Container:
     async def _watch_health(self, process: Process) -> None:
         record, was_ready = self.record, self.record.ready
         if hook := ((self.spec.get("lifecycle") or {}).get("postStart") or {}).get("exec"):
-            await self._post_start(hook["command"], process)
+            await self._post_start(hook.get("command") or ["true"], process)
         if not record.started and (startup := self.spec.get("startupProbe")):
             await self._judge("Startup", startup, process, once=True)
         record.started = True
@@ -340,12 +363,17 @@ class Container:
         process.kill()
 
     def _grace(self) -> float:
-        return float(self.sandbox.pod["spec"].get("terminationGracePeriodSeconds") or 30)
+        seconds = self.sandbox.pod["spec"].get("terminationGracePeriodSeconds")
+        return 30.0 if seconds is None else float(seconds)
 
     async def _post_start(self, command: list[str], process: Process) -> None:
-        ended, output = await run_and_capture(self.sandbox, self.spec, list(command), 60)
-        if ended.code != 0:
-            self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {output}")
+        try:
+            ended, output = await run_and_capture(self.sandbox, self.spec, list(command), 60)
+            failure = "" if ended.code == 0 else output or f"exit code {ended.code}"
+        except (LabError, aiohttp.ClientError, OSError) as error:  # its ConfigMap was deleted, say
+            failure = first_line(error)
+        if failure:
+            self._event("Warning", "FailedPostStartHook", f"PostStartHook failed: {failure}")
             process.kill()
 
     # The end
@@ -361,7 +389,10 @@ class Container:
             return
         self._event("Normal", "Killing", f"Stopping container {self.name}")
         deadline = time.monotonic() + grace
-        await self._pre_stop(grace)
+        try:
+            await self._pre_stop(grace)
+        except (LabError, aiohttp.ClientError, OSError) as error:
+            self._event("Warning", "FailedPreStopHook", f"PreStopHook failed: {first_line(error)}")
         self._ended(await process.terminate(max(0.0, deadline - time.monotonic())))
 
     async def _pre_stop(self, grace: float) -> None:

@@ -17,12 +17,13 @@ from typing import Any
 import aiohttp
 
 from labkit.embedded.apiclient import PODS, ApiError, Object
-from labkit.embedded.node.container import Container
+from labkit.embedded.node.container import Container, first_line
 from labkit.embedded.node.environment import ContainerConfigError
 from labkit.embedded.node.processes import kill_all, marked_processes, pod_mark
 from labkit.embedded.node.records import PodRecord
 from labkit.embedded.node.sandbox import NodeContext, Sandbox
 from labkit.embedded.node.status import init_containers, initialized, is_sidecar, phase, pod_status, timestamp
+from labkit.embedded.node.tasks import end_tasks
 from labkit.embedded.node.volumes import is_made_of_objects
 from labkit.errors import LabError
 
@@ -106,9 +107,7 @@ class PodWorker:
         if not await self._run_init_containers():
             return
         self.sandbox.write_network()  # istio-init may have asked for redirection
-        results = await asyncio.gather(*(container.run() for container in self.mains), return_exceptions=True)
-        for failure in (r for r in results if isinstance(r, Exception)):
-            log.error("a container of %s is lost", self.record.name, exc_info=failure)
+        await asyncio.gather(*(container.run() for container in self.mains))
         await self._end_sidecars()
         self.changed()
 
@@ -141,8 +140,12 @@ class PodWorker:
                 return
             except ContainerConfigError as error:
                 self._node.events.emit(self.pod, "Warning", error.reason, error.what)
-            except (LabError, aiohttp.ClientError) as error:
-                log.warning("volumes of %s: %s", self.record.name, error)
+            except aiohttp.ClientError as error:
+                log.debug("volumes of %s: %r", self.record.name, error)
+            except Exception as error:  # an API error, a file where a directory must be, a name that is too long
+                log.warning("volumes of %s: %r", self.record.name, error)
+                message = f"MountVolume.SetUp failed: {first_line(error)}"
+                self._node.events.emit(self.pod, "Warning", "FailedMount", message)
             await asyncio.sleep(pause)  # the ConfigMap may come with the next manifest
             pause = min(pause * 2, LAST_RETRY)
 
@@ -174,7 +177,7 @@ class PodWorker:
         """Native sidecars end after the containers, the last one first."""
         for container in reversed(self.inits):
             if task := self._tasks.pop(container.name, None):
-                await _cancel(task)
+                await end_tasks(task)
                 await container.terminate(self._grace())
 
     # The end
@@ -195,12 +198,15 @@ class PodWorker:
     async def _delete(self, force: bool) -> None:
         try:
             await self.terminate(0.0 if force else self._grace())
-            if not force:
-                await self._delete_from_api()
-        finally:
-            await self._cancel_tasks()
-            self.sandbox.remove()
-            self._gone(self)
+        except Exception:  # a full disk, a defect of ours: the pod ends nevertheless
+            log.exception("ending %s", self.record.name)
+            self._kill_left()
+        if not force:
+            await self._delete_from_api()
+        # Not when cancelled: then the node stops, and the next one finds the record and ends the pod.
+        await self._cancel_tasks()
+        self.sandbox.remove()
+        self._gone(self)
 
     async def _delete_from_api(self) -> None:
         options = {
@@ -224,9 +230,8 @@ class PodWorker:
 
     async def terminate(self, grace: float) -> None:
         """End every process of the pod: containers together, native sidecars after them, then what is left."""
-        await _cancel(self._tasks.pop("life", None))
-        for container in self.inits:
-            await _cancel(self._tasks.pop(container.name, None))
+        await end_tasks(self._tasks.pop("life", None))
+        await end_tasks(*(self._tasks.pop(container.name, None) for container in self.inits))
         sidecars = [c for c in self.inits if is_sidecar(c.spec)]
         others = [c for c in self.containers if c not in sidecars]
         await asyncio.gather(*(container.terminate(grace) for container in others))
@@ -243,16 +248,14 @@ class PodWorker:
 
     async def release(self) -> None:
         """Let go of the pod and leave its processes running."""
-        if self._ending:
-            self._ending.cancel()
+        await end_tasks(self._ending)
         await self._cancel_tasks()
         for container in self.containers:
             await container.release()
 
     async def _cancel_tasks(self) -> None:
         tasks, self._tasks = list(self._tasks.values()), {}
-        for task in tasks:
-            await _cancel(task)
+        await end_tasks(*tasks)
 
     # The status
 
@@ -263,30 +266,30 @@ class PodWorker:
             await self._dirty.wait()
             await asyncio.sleep(GATHER)
             self._dirty.clear()
-            status = self._status()
-            if status == self._sent:
-                continue
-            # With the uid, the patch cannot hit another pod that has taken over the name.
-            patch = {"metadata": {"uid": self.uid}, "status": status}
             try:
-                await self._node.api.patch(
-                    PODS, self.record.name, patch, namespace=self.record.namespace, subresource="status"
-                )
-                self._sent, pause = status, FIRST_RETRY
+                await self._send_status()
+                pause = FIRST_RETRY
+                continue
             except ApiError as error:
-                if error.status in (404, 409):
-                    log.debug("status of %s: %s", self.record.name, error.what)
+                if error.status == 404:  # removed: we are told in a moment
                     continue
                 log.warning("status of %s not written: %s", self.record.name, error.what)
-                await self._retry(pause)
-                pause = min(pause * 2, LAST_RETRY)
-            except aiohttp.ClientError:
-                await self._retry(pause)
-                pause = min(pause * 2, LAST_RETRY)
+            except (aiohttp.ClientError, OSError) as error:
+                log.debug("status of %s not written: %r", self.record.name, error)
+            except Exception:  # without this task nobody would ever see again what becomes of the pod
+                log.exception("status of %s not written", self.record.name)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LAST_RETRY)
+            self._dirty.set()
 
-    async def _retry(self, pause: float) -> None:
-        await asyncio.sleep(pause)
-        self._dirty.set()
+    async def _send_status(self) -> None:
+        status = self._status()
+        if status == self._sent:
+            return
+        # With the uid, the patch cannot hit another pod that has taken over the name.
+        patch = {"metadata": {"uid": self.uid}, "status": status}
+        await self._node.api.patch(PODS, self.record.name, patch, namespace=self.record.namespace, subresource="status")
+        self._sent = status
 
     def _status(self) -> dict[str, Any]:
         # Our last word may not have come back to us yet: a condition's time of transition must not move.
@@ -297,11 +300,3 @@ class PodWorker:
         return pod_status(
             pod, self.record, pod_ip=self.sandbox.pod_ip, host_ip=self._node.host_ip, started=self._started
         )
-
-
-async def _cancel(task: asyncio.Task[None] | None) -> None:
-    if task:
-        task.cancel()
-        [result] = await asyncio.gather(task, return_exceptions=True)
-        if isinstance(result, Exception):
-            log.error("%s failed", task.get_name(), exc_info=result)

@@ -9,7 +9,6 @@ https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-read
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -78,17 +77,20 @@ async def attempt(probe: Mapping[str, Any], target: Target) -> Result:
     """Try once."""
     timeout = Timing.of(probe).timeout
     try:
+        # Not wait_for: it may lose the cancellation by which a container's end ends its probes; see `tasks`.
         if http := probe.get("httpGet"):
-            return await asyncio.wait_for(_http(http, target), timeout)
+            async with asyncio.timeout(timeout):
+                return await _http(http, target)
         if tcp := probe.get("tcpSocket") or probe.get("grpc"):
             # Real kubelets ask a gRPC server's health service; here an accepted connection counts.
-            return await asyncio.wait_for(_tcp(tcp, target), timeout)
+            async with asyncio.timeout(timeout):
+                return await _tcp(tcp, target)
         if command := (probe.get("exec") or {}).get("command"):
             return await target.run(list(command), timeout)
     except TimeoutError:
         return Result(False, f"timed out after {timeout:.0f} s")
-    except (OSError, ContainerConfigError, ValueError) as error:
-        return Result(False, str(error).splitlines()[0])
+    except Exception as error:  # whatever kept it from being tried: nobody would probe this container any more
+        return Result(False, (str(error).splitlines() or [repr(error)])[0])
     return Result(True)
 
 
@@ -117,9 +119,7 @@ async def _http(http: Mapping[str, Any], target: Target) -> Result:
         writer.write(request.encode())
         line = (await reader.readline()).decode("latin-1")
     finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        writer.close()  # nobody waits for that: a TLS server that does not answer would hold the probe
     words = line.split(None, 2)
     if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
         raise ConnectionResetError("EOF" if not line else "the answer is not HTTP")

@@ -91,6 +91,10 @@ def test_numbers_have_the_defaults_of_the_api():
     assert Timing.of({}) == Timing(0, 10, 1, 3, 1)
 
 
+class NoMoreAnswersError(BaseException):
+    """Ends a Script: any Exception would be a failed attempt."""
+
+
 class Script:
     """Answers of a probe, one per attempt, and a clock that moves when somebody sleeps."""
 
@@ -105,7 +109,7 @@ class Script:
     async def run(self, **probe: Any) -> list[Verdict]:
         async def answer(command: list[str], timeout: float) -> Result:
             if not self.answers:
-                raise EOFError
+                raise NoMoreAnswersError
             return Result(self.answers.pop(0) == "+", "no")
 
         found = []
@@ -113,7 +117,7 @@ class Script:
             target = Target("", {}, answer)
             async for verdict in follow({"exec": {"command": ["x"]}, **probe}, target, clock=lambda: self.now):
                 found.append(verdict)
-        except EOFError:
+        except NoMoreAnswersError:
             pass
         return found
 
@@ -152,3 +156,41 @@ async def test_waiting_for_the_first_success_becomes_slow(monkeypatch: pytest.Mo
     script = Script(monkeypatch, "-" * 60)
     await script.run(periodSeconds=10)
     assert script.sleeps[0] == pytest.approx(0.025) and script.sleeps[-1] == 10
+
+
+@pytest.mark.parametrize("steps", range(5))
+async def test_a_probe_can_be_ended_at_the_very_moment_at_which_an_attempt_ends(
+    monkeypatch: pytest.MonkeyPatch, steps: int
+):
+    # As when a process dies: its port refuses the connection, and the node ends the probe.
+    died = asyncio.Event()
+
+    async def refused(*_: Any) -> Result:
+        await died.wait()
+        raise ConnectionRefusedError
+
+    async def judge() -> None:
+        async for _ in follow({"tcpSocket": {"port": 1}}, Target("127.0.0.1", {}, lambda *_: refused())):
+            pass
+
+    monkeypatch.setattr(probes, "_tcp", refused)
+    judging = asyncio.create_task(judge())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    died.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    judging.cancel()
+    await asyncio.wait({judging}, timeout=0.5)
+    was_ended = judging.cancelled()
+    judging.cancel()
+    assert was_ended
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), KeyError("port"), RuntimeError("two\nlines")])
+async def test_whatever_keeps_a_probe_from_being_tried_is_a_failure(error: Exception):
+    async def failing(*_: Any) -> Result:
+        raise error
+
+    result = await attempt({"exec": {"command": ["x"]}}, Target("", {}, failing))
+    assert not result.ok and result.message and "\n" not in result.message
