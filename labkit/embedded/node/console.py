@@ -86,6 +86,8 @@ class Input:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._writable = asyncio.Event()
         os.set_blocking(descriptor, False)
 
     async def write(self, data: bytes) -> None:
@@ -95,7 +97,7 @@ class Input:
             try:
                 view = view[os.write(self._descriptor, view) :]
             except BlockingIOError:
-                await _writable(self._descriptor)
+                await self._until_writable()
             except OSError:
                 self.close()
 
@@ -103,17 +105,19 @@ class Input:
         """End of input."""
         if not self._closed:
             self._closed = True
+            # Before it is closed: the number may be a process's pidfd next, which the loop would mix up with this.
+            self._loop.remove_writer(self._descriptor)
             os.close(self._descriptor)
+            self._writable.set()
 
-
-async def _writable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_writer(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_writer(descriptor)
+    async def _until_writable(self) -> None:
+        self._writable.clear()
+        self._loop.add_writer(self._descriptor, self._writable.set)
+        try:
+            await self._writable.wait()
+        finally:
+            if not self._closed:
+                self._loop.remove_writer(self._descriptor)
 
 
 class Console:
@@ -184,9 +188,11 @@ async def run_and_capture(sandbox: Sandbox, spec: Object, command: list[str], ti
     finally:
         os.close(theirs)
     try:
-        ended = await asyncio.wait_for(process.wait(), timeout)
+        async with asyncio.timeout(timeout):
+            ended = await process.wait()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(output.ended.wait(), QUIET)
+            async with asyncio.timeout(QUIET):
+                await output.ended.wait()
         return ended, captured.decode(errors="replace").strip()
     except TimeoutError:
         return Exit(124), f"command timed out after {timeout:.0f}s"

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import logging
 import os
 import select
 import signal
@@ -33,6 +34,8 @@ import psutil
 
 from labkit.embedded.paths import ClusterPaths
 
+log = logging.getLogger(__name__)
+
 TERM_PATIENCE = 1.5
 """Seconds between SIGTERM and SIGKILL when a whole cluster goes down; Envoy and the applications need 0.1."""
 
@@ -46,7 +49,7 @@ def boot_id() -> str:
 def _stat(pid: int) -> tuple[str, int] | None:
     """State letter and start time in clock ticks from /proc/<pid>/stat, or None; proc(5)."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # a program's name is any bytes
     except OSError:
         return None
     fields = text[text.rindex(")") + 2 :].split()  # the command in parentheses may hold anything
@@ -229,9 +232,15 @@ class Process:
             preexec_fn=preexec,  # for a terminal only: without it, Popen uses the fast vfork
         )
         child.returncode = 0  # we reap it ourselves through the pidfd; Popen must neither wait nor warn
-        identity = Identity.of(child.pid)  # exists at least as a zombie, since only we reap it
-        assert identity is not None
-        return cls(identity, os.pidfd_open(child.pid), owns_session=owns_session)
+        try:
+            identity = Identity.of(child.pid)  # exists at least as a zombie, since only we reap it
+            if identity is None:
+                raise OSError(errno.EMFILE, "its /proc cannot be read")
+            return cls(identity, os.pidfd_open(child.pid), owns_session=owns_session)
+        except OSError:  # no descriptor left: what cannot be watched must not run
+            os.killpg(child.pid, signal.SIGKILL)  # our own child, not reaped: the number is its own
+            os.waitpid(child.pid, 0)
+            raise
 
     @classmethod
     def adopt(cls, identity: Identity) -> Process | None:
@@ -256,7 +265,8 @@ class Process:
         """SIGTERM; after `grace` seconds, SIGKILL to the whole session."""
         self.signal(signal.SIGTERM)
         try:
-            return await asyncio.wait_for(self.wait(), grace)
+            async with asyncio.timeout(grace):
+                return await self.wait()
         except TimeoutError:
             self.kill()
             return await self.wait()
@@ -275,13 +285,17 @@ class Process:
 
     def _on_end(self) -> None:
         self._loop.remove_reader(self._descriptor)
-        # Not yet reaped, our own child still holds its pid: the session number cannot be somebody else's.
-        if self._owns_session:
-            kill_session(self.identity)
-        ended = _reap(self._descriptor)
-        os.close(self._descriptor)
-        if not self._ended.done():
-            self._ended.set_result(ended)
+        try:
+            # Not yet reaped, our own child still holds its pid: the session number cannot be somebody else's.
+            if self._owns_session:
+                kill_session(self.identity)
+        except OSError as error:  # no descriptor is left to look into /proc
+            log.warning("the rest of session %d was not ended: %s", self.identity.pid, error)
+        finally:  # whatever happens, whoever waits for the end is told
+            ended = _reap(self._descriptor)
+            os.close(self._descriptor)
+            if not self._ended.done():
+                self._ended.set_result(ended)
 
 
 def _reap(descriptor: int) -> Exit:

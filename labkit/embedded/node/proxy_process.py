@@ -180,7 +180,8 @@ class EnvoyProcess:
             try:
                 signal.pidfd_send_signal(pidfd, signal.SIGTERM)
                 try:
-                    await asyncio.wait_for(_ended(pidfd), STOP_SECONDS)
+                    async with asyncio.timeout(STOP_SECONDS):
+                        await _ended(pidfd)
                 except TimeoutError:
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                     await _ended(pidfd)

@@ -143,8 +143,10 @@ class _Running:
 
     async def drain(self) -> None:
         """What it wrote before it ended; a background process may hold the pipe open for longer."""
-        waits = [asyncio.wait_for(output.ended.wait(), QUIET) for output in self.outputs]
-        await asyncio.gather(*waits, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET):
+                for output in self.outputs:
+                    await output.ended.wait()
 
     def close(self) -> None:
         for output in self.outputs:
