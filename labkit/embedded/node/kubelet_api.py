@@ -124,7 +124,8 @@ class KubeletApi:
 
     def _find(self, request: web.Request) -> tuple[PodWorker, Container]:
         namespace, name, wanted = (request.match_info[key] for key in ("namespace", "pod", "container"))
-        worker = next((w for w in self._workers() if (w.record.namespace, w.record.name) == (namespace, name)), None)
+        same = (w for w in self._workers() if (w.record.namespace, w.record.name) == (namespace, name))
+        worker = max(same, key=_created, default=None)  # a pod that is still ending may have the name, too
         if worker is None:
             raise web.HTTPNotFound(text=f'pod "{name}" not found on {self._node_name}')
         container = worker.container(wanted)
@@ -185,6 +186,11 @@ class KubeletApi:
         ended = container.ended_event(container.record.attempt)
         await attach_to_container(socket, container, StreamOptions.of(request.query), log, ended)
         return socket
+
+
+def _created(worker: PodWorker) -> tuple[str, int]:
+    metadata = worker.pod["metadata"]
+    return str(metadata.get("creationTimestamp", "")), 0 if "deletionTimestamp" in metadata else 1
 
 
 def _log_options(request: web.Request) -> LogOptions:

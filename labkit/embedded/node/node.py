@@ -215,7 +215,10 @@ class Node:
             await asyncio.sleep(GATHER)
             self._names_changed.clear()
             for worker in self._workers.values():
-                worker.sandbox.write_network()
+                try:
+                    worker.sandbox.write_network()
+                except Exception:  # one odd pod or Service must not take its names from all others
+                    log.exception("the names of %s were not written", worker.record.name)
 
     # The Node object
 
@@ -297,7 +300,7 @@ class Node:
             await asyncio.sleep(HEARTBEAT)
             try:
                 await self._write_status({"conditions": self._conditions()})
-            except (ApiError, aiohttp.ClientError) as error:
+            except (ApiError, aiohttp.ClientError, OSError) as error:
                 log.warning("heartbeat of the node: %r", error)
 
 

@@ -109,7 +109,8 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
         if path.exists() and path.read_bytes() == content:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.new")
+        # No key begins with two dots, and a key may be as long as a file's name can be.
+        aside = path.with_name("..new")
         aside.write_bytes(content)
         aside.chmod(0o600)
         aside.replace(path)
