@@ -183,7 +183,7 @@ async def test_a_port_in_use_is_the_programs_own_failure(world: NodeWorld):
     serve = {"image": "python", "args": ["-m", "http.server", "8080"]}
     probe = {"readinessProbe": {"httpGet": {"path": "/", "port": 8080}}}
     await world.create("twice", {"name": "one", **serve, **probe}, {"name": "two", **serve})
-    pod = await world.until("twice", lambda p: p["status"]["containerStatuses"][1]["restartCount"] > 0)
+    pod = await world.until("twice", lambda p: any(s["restartCount"] for s in p["status"]["containerStatuses"]))
     loser = next(s["name"] for s in pod["status"]["containerStatuses"] if s["restartCount"] > 0)
     texts = [await world.logs("twice", loser), await world.logs("twice", loser, previous="true")]
     assert any("Address already in use" in text for _, text in texts)
