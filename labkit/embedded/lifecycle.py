@@ -73,7 +73,7 @@ def up(
         narrate(f"Starting the embedded cluster '{name}' ...")
         started = time.monotonic()
         _start_supervisor(paths, idle_seconds, until_pid)
-        narrate(f"The Kubernetes API is ready after {time.monotonic() - started:.1f} s.")
+        narrate(f"It is up after {time.monotonic() - started:.1f} s.")
     return paths.kubeconfig
 
 

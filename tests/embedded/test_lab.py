@@ -30,7 +30,7 @@ MESSAGE = {"message": "hello"}
 def lab() -> Iterator[Lab]:
     said: list[str] = []
     with labkit.open(f"embedded:{CLUSTER}", narrate=said.append) as lab:
-        assert len(said) <= 2
+        assert len(said) <= 4
         yield lab
     embedded_lifecycle().down(CLUSTER, purge=True)
 
