@@ -128,28 +128,30 @@ class LogOptions:
 def tail_offset(path: Path, lines: int) -> int:
     """Where the last `lines` lines of a file begin; read from its end."""
     with path.open("rb") as file:
-        position = file.seek(0, os.SEEK_END)
-        end = position
-        found = b""
+        end = file.seek(0, os.SEEK_END)
+        if lines <= 0 or end == 0:
+            return end
+        position = end - 1  # a newline at the very end does not begin a line
+        left = lines
         while position > 0:
             step = min(BLOCK, position)
             position = file.seek(position - step)
-            found = file.read(step) + found
-            # An unfinished last line counts as a line; the newline at the very end does not begin one.
-            wanted = lines + (1 if found.endswith(b"\n") else 0)
-            if found.count(b"\n") >= wanted:
-                break
-    if lines <= 0:
-        return end
-    parts = found.splitlines(keepends=True)
-    return end - sum(map(len, parts[-lines:]))
+            block = file.read(step)
+            if (count := block.count(b"\n")) < left:
+                left -= count
+                continue
+            cut = len(block)
+            for _ in range(left):
+                cut = block.rindex(b"\n", 0, cut)
+            return position + cut + 1
+    return 0
 
 
 async def read_log(file: LogFile, options: LogOptions, ended: asyncio.Event) -> AsyncIterator[bytes]:
     """The log in pieces; with `follow` until `ended` is set and all is read."""
     start = tail_offset(file.path, options.tail_lines) if options.tail_lines is not None else 0
     left = options.limit_bytes
-    unfinished = b""
+    held: list[bytes] = []  # pieces of an unfinished line, which may be as long as the file
     by_line = options.timestamps or options.since is not None
     with file.path.open("rb") as stream:
         stream.seek(start)
@@ -157,8 +159,12 @@ async def read_log(file: LogFile, options: LogOptions, ended: asyncio.Event) -> 
             change, over = file.changed, ended.is_set()
             while data := stream.read(BLOCK):
                 if by_line:
-                    *whole, unfinished = (unfinished + data).split(b"\n")
-                    data = _lines(file, options, whole, stream.tell() - len(unfinished))
+                    whole, newline, rest = data.rpartition(b"\n")
+                    if not newline:
+                        held.append(data)
+                        continue
+                    lines, held = b"".join((*held, whole)).split(b"\n"), [rest]
+                    data = _lines(file, options, lines, stream.tell() - len(rest))
                 if left is not None:
                     data, left = data[:left], left - len(data[:left])
                 if data:
@@ -168,7 +174,7 @@ async def read_log(file: LogFile, options: LogOptions, ended: asyncio.Event) -> 
             if not options.follow or over:
                 break
             await _either(change, ended)
-    if unfinished:
+    if unfinished := b"".join(held):
         data = _lines(file, options, [unfinished], file.path.stat().st_size)
         yield data if left is None else data[:left]
 

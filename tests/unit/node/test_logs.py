@@ -97,3 +97,20 @@ async def test_a_new_line_reaches_a_follower_soon(tmp_path: Path):
     assert time.monotonic() - begun < 0.5
     await stream.aclose()
     watcher.close()
+
+
+async def test_a_line_as_long_as_the_file_is_read_in_one_pass(tmp_path: Path):
+    # 20 MB took minutes when each block was put in front of, or behind, all that was read before.
+    size = 20_000_000
+    file = log_of(tmp_path, b"x" * size)
+    begun = time.monotonic()
+    assert tail_offset(file.path, 3) == 0
+    assert len(await read(file, LogOptions(timestamps=True))) == size + len("1970-01-01T00:16:40.000000Z \n")
+    assert time.monotonic() - begun < 2
+
+
+def test_the_last_lines_may_begin_in_any_block(tmp_path: Path):
+    content = b"".join(b"%d\n" % number for number in range(40_000))
+    file = log_of(tmp_path, content)
+    for lines in (1, 10_000, 13_107, 39_999, 40_000, 50_000):
+        assert content[tail_offset(file.path, lines) :] == b"".join(content.splitlines(keepends=True)[-lines:])
