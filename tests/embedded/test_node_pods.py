@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+import os
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from labkit.embedded.apiclient import CONFIGMAPS, NODES
+from labkit.embedded.apiclient import CONFIGMAPS, NODES, PODS, SECRETS
 from labkit.embedded.node import Node
 from labkit.errors import MachineError
 from tests.embedded.node_world import NodeWorld, is_ready, node_world, shell, state
@@ -148,6 +152,34 @@ async def test_a_program_that_does_not_exist_is_a_start_error(world: NodeWorld):
     await world.delete("nothing")
 
 
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        # The machine has a program of that name; what was asked for is another file.
+        pytest.param(["/etc/passwd"], 'exec: "/etc/passwd": permission denied', id="not-executable"),
+        pytest.param(["/no/such/sleep"], 'exec: "/no/such/sleep": stat /no/such/sleep: no such file', id="elsewhere"),
+        pytest.param(["echo", "a\0b"], "invalid argument: embedded null byte", id="zero-byte"),
+    ],
+)
+async def test_what_cannot_be_executed_is_a_start_error(world: NodeWorld, command: list[str], why: str):
+    await world.create("unfit", {"name": "main", "image": "busybox", "command": command})
+    pod = await world.until("unfit", lambda p: p["status"]["containerStatuses"][0]["lastState"]["terminated"])
+    ended = pod["status"]["containerStatuses"][0]["lastState"]["terminated"]
+    assert ended["reason"] == "StartError" and why in ended["message"]
+    await world.delete("unfit")
+
+
+async def test_an_environment_may_be_large_but_not_larger_than_the_kernel_takes(world: NodeWorld):
+    for name, size in (("large", 100_000), ("too-large", 200_000)):
+        await world.create(name, shell("main", "sleep 100", env=[{"name": "BIG", "value": "x" * size}]))
+    await world.until("large", is_ready)
+    pod = await world.until("too-large", lambda p: p["status"]["containerStatuses"][0]["lastState"]["terminated"])
+    message = pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"]
+    assert "argument list too long" in message
+    await world.delete("large")
+    await world.delete("too-large")
+
+
 async def test_a_pod_is_ready_when_its_probe_says_so(world: NodeWorld):
     container = {
         "name": "web",
@@ -214,6 +246,69 @@ async def test_grandchildren_end_with_their_container(world: NodeWorld):
     assert len(world.processes(uid)) >= 3
     await world.delete("family")
     assert world.processes(uid) == []
+
+
+async def test_a_daemon_does_not_outlive_the_container_that_left_it_behind(world: NodeWorld):
+    # It would keep its port, and the container could never be started again.
+    serve = f"exec {sys.executable} -m http.server 8090"
+    script = f"(setsid sh -c '{serve}' &) ; until curl -sf $IP:8090 > /dev/null; do sleep 0.05; done; exit 9"
+    env = [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
+    await world.create("daemon", shell("main", script, env=env), shell("other", "sleep 1000"))
+    pod = await world.until("daemon", lambda p: p["status"]["containerStatuses"][0]["restartCount"] > 0)
+    assert pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 9
+    pod = await world.until("daemon", lambda p: state(p)["waiting"]["reason"] == "CrashLoopBackOff")
+    assert "running" in state(pod, 1)
+    uid = pod["metadata"]["uid"]
+    assert {os.getsid(pid) for pid in world.processes(uid)} == {pid_of_other(world, uid)}
+    await world.delete("daemon")
+
+
+def pid_of_other(world: NodeWorld, uid: str) -> int:
+    record = json.loads((world.paths.node_dir / "pods" / uid / "pod.json").read_text())
+    return int(record["containers"]["other"]["process"]["pid"])
+
+
+async def test_keys_of_a_secret_are_files_whatever_their_names(world: NodeWorld):
+    names = ["a.b", ".hidden", "-dash", ".a.b.new", "k" * 253]
+    data = {name: base64.b64encode(name.encode()).decode() for name in names}
+    metadata = {"name": "odd", "namespace": "default"}
+    await world.api.create(SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+    await world.create(
+        "odd",
+        shell("main", 'cd "$POD_ROOT/s" && ls -A', volumeMounts=[{"name": "s", "mountPath": "/s"}]),
+        volumes=[{"name": "s", "secret": {"secretName": "odd"}}],
+        restartPolicy="Never",
+    )
+    await world.until("odd", lambda p: p["status"]["phase"] == "Succeeded")
+    _, text = await world.logs("odd", "main")
+    assert sorted(text.split()) == sorted(names)
+
+
+async def test_a_pod_whose_configmap_is_missing_waits_for_it(world: NodeWorld):
+    await world.create(
+        "patient",
+        shell("main", 'cat "$POD_ROOT/c/k"; sleep 100', volumeMounts=[{"name": "c", "mountPath": "/c"}]),
+        volumes=[{"name": "c", "configMap": {"name": "to-come"}}],
+    )
+    [event, *_] = await world.events("patient", "FailedMount")
+    assert 'configmap "to-come" not found' in event["message"]
+    assert state(await world.pod("patient"))["waiting"]["reason"] == "ContainerCreating"
+    await world.configmap("to-come", k="v")
+    await world.until("patient", is_ready)
+    await world.delete("patient")
+
+
+async def test_a_name_can_be_used_again_at_once(world: NodeWorld):
+    for pause in (0, 0.005, 0.02, 0.05, 0.2):  # deleted in every phase of its start
+        first = await world.create("again", shell("main", "trap '' TERM; while :; do sleep 1; done"))
+        await asyncio.sleep(pause)
+        await world.api.delete(PODS, "again", "default", {"gracePeriodSeconds": 0})
+        await world.until_gone("again")
+        await world.create("again", shell("main", "sleep 1000"), terminationGracePeriodSeconds=1)
+        await world.until("again", is_ready)
+        assert (await world.exec("again", "main", "echo", "hello")).stdout == "hello\n"
+        await world.delete("again")
+        assert world.processes(first["metadata"]["uid"]) == []
 
 
 async def test_a_mounted_configmap_is_a_directory_of_files(world: NodeWorld):

@@ -21,7 +21,7 @@ from labkit.embedded.apiclient import Object
 from labkit.embedded.node import probes
 from labkit.embedded.node.console import Console, run_and_capture
 from labkit.embedded.node.environment import ContainerConfigError
-from labkit.embedded.node.processes import Exit, Process
+from labkit.embedded.node.processes import Exit, Process, container_mark, kill_all, marked_processes, pod_mark
 from labkit.embedded.node.sandbox import ProgramNotFoundError, Sandbox
 from labkit.embedded.node.status import is_sidecar, timestamp, waiting
 from labkit.embedded.node.tasks import end_tasks
@@ -126,6 +126,7 @@ class Container:
         identity = self.record.identity
         process = Process.adopt(identity) if identity and self.record.running else None
         if process is None and self.record.running:
+            self._kill_rest()
             self.lost()
             if self._restarts():
                 self.record.last_state, self.record.state = self.record.state, {}
@@ -210,11 +211,18 @@ class Container:
         self.process = process
         self._health = [asyncio.create_task(self._watch_health(process), name=f"probes-{self.name}")]
         try:
-            # First of all the end is recorded: nothing that the probes do may hold it back.
-            self._ended(await process.wait())
+            ended = await process.wait()
+            self._kill_rest()
+            # Before the probes are waited for: nothing that they do may hold it back.
+            self._ended(ended)
         finally:
             await self._stop_health()
         return time.monotonic() - begun
+
+    def _kill_rest(self) -> None:
+        """What left the session of the process that ended, as a daemon does: it would keep its port."""
+        pod = pod_mark(self.sandbox.node.paths.node_dir, self.sandbox.record.uid)
+        kill_all(marked_processes(pod, container_mark(self.name)))
 
     def _ended(self, ended: Exit) -> None:
         """Record how the process ended."""

@@ -6,7 +6,8 @@ House rules:
   opened first and compared with the identity afterwards.
 - A container is a process session. When its first process ends, the rest of the session is killed, as the kernel
   does with a pid namespace.
-- Everything that a pod runs carries POD_ROOT in its environment. What was started in the very moment in which a
+- Everything that a pod runs carries POD_ROOT and POD_CONTAINER in its environment. What left its container's
+  session ends with the container by that. What was started in the very moment in which a
   supervisor was killed, and could not be recorded, is found by that; the node proxy by its command line.
 
 Linux only (pidfd_open is in Linux since 5.3), as are the wheels of Envoy that we depend on.
@@ -132,16 +133,17 @@ def session_members(session: int) -> list[Identity]:
     return members
 
 
-def marked_processes(mark: str) -> list[Identity]:
-    """The living processes of this user whose environment contains `mark`, for example `POD_ROOT=/a/b`."""
-    wanted = b"\0" + os.fsencode(mark)
+def marked_processes(*marks: str) -> list[Identity]:
+    """The living processes of this user whose environment contains all of `marks`, for example `POD_ROOT=/a/b`."""
+    wanted = [b"\0" + os.fsencode(mark) for mark in marks]
     found = []
     for pid in _pids():
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:  # gone, or another user's
             continue
-        if wanted in b"\0" + environment and pid != os.getpid():
+        environment = b"\0" + environment
+        if all(mark in environment for mark in wanted) and pid != os.getpid():
             identity = Identity.of(pid)
             if identity and identity.alive:
                 found.append(identity)
@@ -163,6 +165,11 @@ def proxies(node_dir: Path) -> list[Identity]:
 def pod_mark(node_dir: Path, uid: str = "") -> str:
     """What the environment of every process of the pod (without `uid`: of all pods) contains."""
     return f"POD_ROOT={node_dir}/pods/{uid}{'/' if uid else ''}"
+
+
+def container_mark(container: str) -> str:
+    """What, beside `pod_mark`, the environment of every process of a container contains."""
+    return f"POD_CONTAINER={container}\0"  # to its end: `web` is not `web-2`
 
 
 def kill_all(processes: Iterable[Identity]) -> int:

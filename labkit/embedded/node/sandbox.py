@@ -205,6 +205,7 @@ class Sandbox:
         view = self._net_of(container)
         return {
             "POD_ROOT": str(self.root),
+            "POD_CONTAINER": str(container["name"]),
             "POD_NET": str(self.net),
             "POD_RUN": str(self.run_dir),
             "POD_HOSTS": str(view / "hosts.json"),
@@ -249,8 +250,10 @@ class Sandbox:
         for candidate in (str(below(self.root, name)), name, str(self._bin(container) / Path(name).name)):
             if shutil.which(candidate):
                 return candidate
+        if below(self.root, name).exists() or Path(name).exists():
+            raise ProgramNotFoundError(f'exec: "{name}": permission denied', program=name)
         # Images keep their programs where this machine may not: /usr/local/bin/curl is the machine's curl.
-        base = shutil.which(Path(name).name, path=path) if name.startswith("/") else None
+        base = shutil.which(Path(name).name, path=path) if Path(name).parent.name in ("bin", "sbin") else None
         if base is None:
             raise _not_found(name, f'exec: "{name}": stat {name}: no such file or directory')
         return base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -13,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from labkit.embedded.node import processes
+from labkit.embedded.node.console import Input
 from labkit.embedded.node.processes import (
     Exit,
     Identity,
     Process,
+    container_mark,
     end_recorded,
     kill_session,
     marked_processes,
@@ -139,6 +143,67 @@ async def test_processes_are_found_by_their_mark_and_by_no_other(tmp_path: Path)
     process.kill()
     await process.wait()
     assert marked_processes(mark) == []
+
+
+async def test_the_processes_of_a_container_are_found_among_those_of_its_pod(tmp_path: Path):
+    pod = {**ENV, "POD_ROOT": f"{tmp_path}/pods/uid-1/root"}
+    web, other = (
+        start("sleep", "100", tmp_path=tmp_path, env={**pod, "POD_CONTAINER": name}) for name in ("web", "web-2")
+    )
+    mark = pod_mark(tmp_path, "uid-1")
+    assert [p.pid for p in marked_processes(mark, container_mark("web"))] == [web.identity.pid]
+    assert marked_processes(pod_mark(tmp_path, "uid-2"), container_mark("web")) == []
+    for process in (web, other):
+        process.kill()
+        await process.wait()
+
+
+async def test_what_cannot_be_watched_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    env = {**ENV, "POD_ROOT": f"{tmp_path}/pods/uid-3/root"}
+    monkeypatch.setattr(os, "pidfd_open", full)
+    with pytest.raises(OSError, match="Too many open files"):
+        start("sleep", "100", tmp_path=tmp_path, env=env)
+    monkeypatch.undo()
+    assert marked_processes(pod_mark(tmp_path, "uid-3")) == []
+
+
+async def test_the_end_is_told_even_if_the_rest_of_the_session_cannot_be_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(_: Identity) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(processes, "kill_session", full)
+    process = start("sh", "-c", "exit 3", tmp_path=tmp_path)
+    async with asyncio.timeout(2):
+        assert await process.wait() == Exit(3)
+
+
+async def test_a_program_may_be_named_by_any_bytes(tmp_path: Path):
+    # What /proc/<pid>/stat shows in parentheses is not always text.
+    program = tmp_path / os.fsdecode(b"\xff) Z 1")
+    program.symlink_to("/bin/sleep")
+    process = start(str(program), "100", tmp_path=tmp_path)
+    assert process.identity.alive
+    process.kill()
+    assert (await process.wait()).signal == signal.SIGKILL
+
+
+async def test_a_closed_input_leaves_its_number_to_others(tmp_path: Path):
+    theirs, ours = os.pipe()
+    pipe = Input(ours)
+    writing = asyncio.create_task(pipe.write(b"x" * 1_000_000))  # nobody reads: it waits until it can write
+    await asyncio.sleep(0.01)
+    pipe.close()
+    # The next descriptors get the freed number; the loop must take this one for a new one.
+    process = start("sh", "-c", "exit 5", tmp_path=tmp_path)
+    async with asyncio.timeout(2):
+        assert await process.wait() == Exit(5)
+        await writing
+    os.close(theirs)
 
 
 async def test_killing_a_session_leaves_other_sessions_alone(tmp_path: Path):
