@@ -146,6 +146,7 @@ class Lab:
         self.results: list[CheckResult] = []
         self._journal = Journal(cluster)
         self._seen: list[Observation] = []
+        self._readings: traffic.Readings = {}
 
     def __enter__(self) -> Self:
         return self
@@ -491,7 +492,9 @@ class Lab:
         method: str | None = None,
     ) -> Observation:
         """Run curl in the client's pod. A refused connection is an observation like any other."""
-        seen = traffic.probe(self.cluster, client, url, data=data, headers=headers, method=method)
+        seen = traffic.probe(
+            self.cluster, client, url, data=data, headers=headers, method=method, readings=self._readings
+        )
         self._seen.append(seen)
         return seen
 

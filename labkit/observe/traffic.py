@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from labkit.cluster import Cluster, ExecResult
+from labkit.cluster.kinds import Obj
 from labkit.errors import InputError, MachineError
 from labkit.observe.objects import PROXY, WorkloadRef, app_container, find_workload, is_injected, name_of
 from labkit.outcomes import Observation, Outcome, Probe, RequestKind, TLSFacts
@@ -23,6 +24,12 @@ REFUSED_EXITS = {7: "connection refused", 35: "TLS handshake failed", 52: "empty
 
 
 _COUNTERS = ("handshake", "upstream_cx_total", "upstream_cx_connect_fail", "upstream_rq_total")
+
+Reading = tuple[Mapping[str, int], Outcome]
+"""Counters of a client's proxy towards one Service, and the outcome that was told from them."""
+
+Readings = dict[tuple[str, str], Reading]
+"""The latest reading per client pod (its uid) and Service: counters only grow, so the news is in the difference."""
 
 
 def curl_command(
@@ -59,10 +66,13 @@ def probe(
     headers: Mapping[str, str] | None = None,
     method: str | None = None,
     limit: float = 20.0,
+    readings: Readings | None = None,
 ) -> Observation:
     """Run curl in the client's pod and return what it saw. A refused connection is an observation.
 
-    Raises InputError when the client does not exist or is not ready, MachineError when its container has no curl.
+    `readings` are those of earlier probes, and are kept up to date: a proxy's counters never forget, so that after a
+    change of policy only what was added since the last probe tells how this one was carried. Raises InputError when
+    the client does not exist or is not ready, MachineError when its container has no curl.
     """
     command = curl_command(url, data=data, headers=headers, method=method)
     reference = find_workload(cluster, client)
@@ -87,35 +97,55 @@ def probe(
     )
     seen = observation_of(result, sent, injected=is_injected(pod), command=_kubectl_line(reference, container, command))
     if seen.outcome is Outcome.UNKNOWN and seen.http_status and is_injected(pod):
-        return _with_counters(cluster, reference, name_of(pod), url, seen)
+        return _with_counters(cluster, reference, pod, url, seen, {} if readings is None else readings)
     return seen
 
 
-def _with_counters(cluster: Cluster, reference: WorkloadRef, pod: str, url: str, seen: Observation) -> Observation:
+def _with_counters(
+    cluster: Cluster, reference: WorkloadRef, pod: Obj, url: str, seen: Observation, readings: Readings
+) -> Observation:
     """Ask the client's own proxy how it spoke to the server: its counters tell TLS handshakes from connections."""
     namespace, service = service_of(url, reference.namespace)
-    envoy_cluster = re.escape(f"cluster.outbound|{port_of(url)}||{service}.{namespace}.svc.")
-    pattern = quote(f"^{envoy_cluster}.*({'|'.join(_COUNTERS)})$")
+    envoy_cluster = f"cluster.outbound|{port_of(url)}||{service}.{namespace}.svc."
+    pattern = quote(f"^{re.escape(envoy_cluster)}.*({'|'.join(_COUNTERS)})$")
     command = ["pilot-agent", "request", "GET", f"stats?format=json&filter={pattern}"]
-    result = cluster.execute(pod, reference.namespace, command, container=PROXY)
+    result = cluster.execute(name_of(pod), reference.namespace, command, container=PROXY)
     try:
         counters = {item["name"]: item["value"] for item in json.loads(result.stdout)["stats"] if "value" in item}
     except (ValueError, KeyError, TypeError):
         return seen
-    outcome = outcome_of(counters)
+    key = (str(pod["metadata"].get("uid", "")), envoy_cluster)
+    outcome = outcome_of(counters, readings.get(key))
+    readings[key] = (counters, outcome)
     tls = TLSFacts(source="the client proxy's counters") if outcome is Outcome.MTLS else None
     return replace(seen, outcome=outcome, tls=tls)
 
 
-def outcome_of(counters: Mapping[str, int]) -> Outcome:
-    """How a proxy has spoken to one Service so far. Pure.
+def outcome_of(counters: Mapping[str, int], earlier: Reading | None = None) -> Outcome:
+    """How a proxy spoke to one Service since the `earlier` reading; without one, since it started. Pure.
 
-    Every connection with a handshake: mTLS. None: plaintext. Some, or counters that are not kept (Istio keeps few by
-    default, proxyStatsMatcher): unknown.
+    Every connection with a handshake: mTLS. None: plaintext. No new connection: the request went over one of the
+    earlier ones. Some, or counters that are not kept (Istio keeps few by default, proxyStatsMatcher): unknown.
     """
-    total = dict.fromkeys(("handshake", "upstream_cx_total", "upstream_cx_connect_fail", "upstream_rq_total"), 0)
+    total = _totals(counters)
+    if earlier is not None:
+        before = _totals(earlier[0])
+        since = {name: value - before[name] for name, value in total.items()}
+        if min(since.values()) >= 0:  # else the proxy was restarted, and counts from zero
+            return _judged(since) if since["upstream_cx_total"] else earlier[1]
+    return _judged(total)
+
+
+def _totals(counters: Mapping[str, int]) -> dict[str, int]:
+    total = dict.fromkeys(_COUNTERS, 0)
     for name, value in counters.items():
-        total[name.rpartition(".")[2]] = total.get(name.rpartition(".")[2], 0) + value
+        last = name.rpartition(".")[2]
+        if last in total:
+            total[last] += value
+    return total
+
+
+def _judged(total: Mapping[str, int]) -> Outcome:
     connections = total["upstream_cx_total"] - total["upstream_cx_connect_fail"]
     if not total["upstream_rq_total"] or not connections:
         return Outcome.UNKNOWN

@@ -123,3 +123,32 @@ def test_counters_tell_how_a_client_spoke(
 
 def test_a_proxy_that_keeps_no_counters_does_not_tell() -> None:
     assert outcome_of({}) is Outcome.UNKNOWN
+
+
+def counted(connections: int, handshakes: int, requests: int) -> dict[str, int]:
+    cluster = "cluster.outbound|5000||chatbackend-service.azureopenai.svc.cluster.local"
+    return {
+        f"{cluster}.upstream_cx_total": connections,
+        f"{cluster}.ssl.handshake": handshakes,
+        f"{cluster}.upstream_rq_total": requests,
+    }
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "outcome"),
+    [
+        pytest.param(counted(3, 0, 9), counted(4, 1, 10), Outcome.MTLS, id="a handshake after a time of plaintext"),
+        pytest.param(counted(3, 3, 9), counted(4, 3, 10), Outcome.PLAINTEXT, id="plaintext after a time of mTLS"),
+        pytest.param(counted(3, 1, 9), counted(5, 2, 11), Outcome.UNKNOWN, id="one of each since then"),
+        pytest.param(counted(3, 1, 9), counted(3, 1, 10), Outcome.REFUSED, id="no new connection: as it was told then"),
+        pytest.param(counted(9, 0, 9), counted(1, 1, 1), Outcome.MTLS, id="a restarted proxy counts from zero"),
+    ],
+)
+def test_only_what_was_added_tells_how_a_request_was_carried(
+    earlier: dict[str, int], now: dict[str, int], outcome: Outcome
+) -> None:
+    assert outcome_of(now, (earlier, Outcome.REFUSED)) is outcome
+
+
+def test_without_an_earlier_reading_a_mixed_past_does_not_tell() -> None:
+    assert outcome_of(counted(4, 1, 10)) is Outcome.UNKNOWN
