@@ -207,7 +207,9 @@ def mesh_install(cluster: str, namespace: str, revision: str, as_json: bool) -> 
 def mesh_uninstall(cluster: str, as_json: bool) -> None:
     """Remove the mesh. Running sidecars keep their last configuration until their pods are restarted."""
     import labkit
+    from labkit.cluster.opening import require_running
 
+    require_running(cluster)
     with labkit.open(cluster, narrate=say) as opened:
         result = opened.uninstall_mesh()
         emit({"uninstalled": True}, as_json, str(result))
@@ -219,7 +221,9 @@ def mesh_uninstall(cluster: str, as_json: bool) -> None:
 def mesh_status(cluster: str, as_json: bool) -> None:
     """Show whether a mesh is installed, where, and whether istiod is ready. Exit code 1 when it is not."""
     import labkit
+    from labkit.cluster.opening import require_running
 
+    require_running(cluster)
     with labkit.open(cluster, narrate=say) as opened:
         found = opened.mesh_status()
         emit(dataclasses.asdict(found), as_json, str(found))

@@ -18,12 +18,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labkit.errors import InputError
+from labkit.errors import InputError, MachineError
 
 RUN_CLUSTER = "run"
 CELL_TIMEOUT = 240
 """Seconds for one cell: more than two of labkit's own waits (90 s), so that a wait in vain ends with its sentence.
 Lessons' cells take seconds; without any limit a stuck widget message waits for ever."""
+
+PAGE_STYLE = """<style>
+.jp-RenderedMarkdown .highlight pre { font-family: var(--jp-code-font-family, monospace); line-height: 1.4;
+  background: var(--jp-cell-editor-background, #f5f5f5); padding: 6px 10px; margin: 0 0 1em; }
+</style>"""
+"""nbconvert's template shows code in a text as text: without a background, a fixed-width font or a margin."""
 
 
 @dataclass
@@ -59,6 +65,12 @@ class LessonRun:
 def find_lessons(root: Path, names: Sequence[str] = ()) -> list[Path]:
     """The numbered notebooks below `root`/notebooks in order; `names` are prefixes ("04") or paths."""
     lessons = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    if not lessons and not any(Path(name).exists() for name in names):
+        raise InputError(
+            f"There are no lessons in {root.absolute()}.",
+            meaning="labkit looks for notebooks/00_....ipynb and the like below the working directory.",
+            next_step="Change to the top of the repository and try again.",
+        )
     if not names:
         return lessons
     chosen: list[Path] = []
@@ -81,12 +93,31 @@ def run_lessons(
 
     `cluster` is what `labkit.open` takes; None means an embedded cluster of the run's own.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    _require_writable(output)
     with _jupyter_environment(output), _run_cluster(cluster) as target:
         runs = [_run_one(lesson, output, target, progress) for lesson in lessons]
     write_html(runs, output)
     write_junit(runs, output / "junit.xml")
     return runs
+
+
+def _require_writable(output: Path) -> None:
+    """Make the directory, or say who cannot write there before any lesson runs in vain."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        earlier = [*(p for p in output.iterdir() if p.is_file()), *(output / ".jupyter").rglob("*")]
+        left_over = [path for path in earlier if not os.access(path, os.W_OK)]
+        cause = f"{left_over[0]} belongs to somebody else" if left_over else ""
+        cause = cause or ("" if os.access(output, os.W_OK | os.X_OK) else "the directory is not writable")
+    except OSError as error:
+        cause = error.strerror or str(error)
+    if cause:
+        raise MachineError(
+            f"The report cannot be written to {output}: {cause}.",
+            meaning="Nothing was run.",
+            next_step="Choose another directory: labkit run --output DIRECTORY.",
+            path=str(output),
+        )
 
 
 def _run_one(lesson: Path, output: Path, cluster: str, progress: bool) -> LessonRun:
@@ -236,7 +267,7 @@ def write_html(runs: Sequence[LessonRun], output: Path) -> None:
         page = output / f"{run.source.stem}.html"
         if run.executed.exists():
             body, _ = exporter.from_filename(str(run.executed))
-            page.write_text(body)
+            page.write_text(body.replace("</head>", PAGE_STYLE + "</head>", 1))
         rows.append({"run": run, "page": page.name, "title": run.source.stem.replace("_", " ")})
     environment = jinja2.Environment(autoescape=True)
     template = environment.from_string((Path(__file__).parent / "runner_index.html").read_text())

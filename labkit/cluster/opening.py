@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from labkit.cluster.cluster import Cluster
-from labkit.errors import InputError
+from labkit.errors import ClusterError, InputError
 from labkit.findings import Finding
 
 EMBEDDED = "embedded"
@@ -32,9 +32,27 @@ def open_cluster(
             f"{cluster!r} names no cluster.",
             next_step="Give 'embedded', 'embedded:<name>', or a context of your kubeconfig.",
         )
-    if context is None and (cluster == EMBEDDED or cluster.startswith(f"{EMBEDDED}:")):
-        return _open_embedded(cluster.partition(":")[2] or EMBEDDED, narrate)
+    if context is None and (name := embedded_name(cluster)):
+        return _open_embedded(name, narrate)
     return _open_context(context or cluster, Path(kubeconfig) if kubeconfig else None, narrate)
+
+
+def embedded_name(cluster: str) -> str | None:
+    """The embedded cluster that `cluster` means, or None when it means a context."""
+    kind, _, name = cluster.partition(":")
+    return (name or EMBEDDED) if kind == EMBEDDED else None
+
+
+def require_running(cluster: str) -> None:
+    """Refuse to look at an embedded cluster that does not run: looking starts nothing."""
+    name = embedded_name(cluster)
+    if name and not embedded_lifecycle().status(name).running:
+        option = "" if name == EMBEDDED else f" --name {name}"
+        raise ClusterError(
+            f"The embedded cluster {name!r} does not run.",
+            next_step=f"Start it: labkit up{option}",
+            cluster=cluster,
+        )
 
 
 def _open_embedded(name: str, narrate: Narrator) -> Cluster:

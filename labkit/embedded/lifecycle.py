@@ -27,7 +27,7 @@ from labkit import errors
 from labkit.embedded.addresses import node_ip
 from labkit.embedded.blocks import API_PORT
 from labkit.embedded.paths import DEFAULT_NAME, ClusterPaths, labkit_home
-from labkit.errors import InternalError, LabError
+from labkit.errors import InputError, InternalError, LabError
 
 UP_TIMEOUT = 30.0
 """Seconds for the API to answer. Measured: under 1.5; a loaded CI machine may need ten times that."""
@@ -66,6 +66,7 @@ def up(
     `until_pid`: the cluster ends when that process (a Jupyter server) ends. Raises MachineError for what the
     machine lacks, InternalError when the cluster failed to start.
     """
+    _require_future(idle_seconds, until_pid)
     paths = ClusterPaths(name).make()
     with _locked(paths):
         if _supervisor(paths) is not None:
@@ -140,6 +141,23 @@ def list_clusters() -> list[str]:
 def processes(name: str = DEFAULT_NAME) -> list[psutil.Process]:
     """The supervisor and every process of its pods and proxies that runs now."""
     return _members(ClusterPaths(name))
+
+
+def _require_future(idle_seconds: float, until_pid: int | None) -> None:
+    """A cluster that would end as soon as it started is a mistake, not a wish."""
+    if not idle_seconds >= 0:  # also true of nan
+        raise InputError(
+            f"A cluster cannot end after {idle_seconds:g} s without use.",
+            next_step="Give a time of 0 or more; 0 is never.",
+            idle_seconds=idle_seconds,
+        )
+    if until_pid is not None and not (until_pid > 0 and psutil.pid_exists(until_pid)):
+        raise InputError(
+            f"There is no process {until_pid}.",
+            meaning="The cluster was to end together with it, so it was not started.",
+            next_step="Give the id of a process that runs, or leave it out.",
+            until_pid=until_pid,
+        )
 
 
 def _start_supervisor(paths: ClusterPaths, idle_seconds: float, until_pid: int | None) -> None:

@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -142,6 +143,20 @@ def test_a_taken_port_is_one_clear_error(name: str) -> None:
 def test_a_name_that_no_cluster_can_have_is_refused() -> None:
     with pytest.raises(InputError):
         lifecycle.up("No Such Name")
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        pytest.param({"idle_seconds": -1.0}, id="an idle time below zero"),
+        pytest.param({"idle_seconds": float("nan")}, id="an idle time that is no number"),
+        pytest.param({"until_pid": 2**22 + 1}, id="a process that does not run"),
+    ],
+)
+def test_a_cluster_that_would_end_at_once_is_not_started(name: str, wish: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        lifecycle.up(name, **wish)
+    assert not lifecycle.status(name).running
 
 
 def test_a_state_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

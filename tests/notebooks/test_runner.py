@@ -9,7 +9,7 @@ import pytest
 from junitparser import JUnitXml
 
 from labkit import runner
-from labkit.errors import InputError
+from labkit.errors import InputError, MachineError
 
 PASSED = """
 import json, os
@@ -72,6 +72,21 @@ def test_a_lesson_that_does_not_exist_is_one_clear_error() -> None:
     with pytest.raises(InputError) as caught:
         runner.find_lessons(Path(__file__).parents[2], ["77"])
     assert "77" in caught.value.what
+
+
+def test_a_directory_without_lessons_is_named_and_nothing_is_written_there(tmp_path: Path) -> None:
+    for names in ((), ("04",)):
+        with pytest.raises(InputError) as caught:
+            runner.find_lessons(tmp_path, names)
+        assert str(tmp_path) in caught.value.what
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file is in the way")
+    with pytest.raises(MachineError) as caught:
+        runner.run_lessons([], tmp_path / "out", cluster="none", progress=False)
+    assert caught.value.details["path"] == str(tmp_path / "out")
 
 
 def test_cells_that_were_not_executed_are_named() -> None:
