@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -77,9 +79,10 @@ def running(api: Api, namespace: str) -> str:
     return "p"
 
 
-def _exec(api: Api, namespace: str, name: str, *command: str, **options: Any) -> Any:
+@contextlib.contextmanager
+def _exec(api: Api, namespace: str, name: str, *command: str, **options: Any) -> Iterator[Any]:
     core = CoreV1Api(api.client)
-    return stream(
+    opened = stream(
         core.connect_get_namespaced_pod_exec,
         name,
         namespace,
@@ -91,24 +94,28 @@ def _exec(api: Api, namespace: str, name: str, *command: str, **options: Any) ->
         _preload_content=False,
         **options,
     )
+    wire = opened.sock.sock
+    try:
+        yield opened
+    finally:
+        opened.close()
+        wire.close()  # the library forgets it when the server closes first
 
 
 def test_exec_returns_output_and_exit_code(api: Api, namespace: str, running: str) -> None:
-    socket = _exec(api, namespace, running, "sh", "-c", "echo out; echo err >&2; exit 3")
-    socket.run_forever(timeout=20)
-    assert socket.read_stdout(timeout=1) == "out\n"
-    assert socket.read_stderr(timeout=1) == "err\n"
-    assert socket.returncode == 3
-    socket.close()
+    with _exec(api, namespace, running, "sh", "-c", "echo out; echo err >&2; exit 3") as socket:
+        socket.run_forever(timeout=20)
+        assert socket.read_stdout(timeout=1) == "out\n"
+        assert socket.read_stderr(timeout=1) == "err\n"
+        assert socket.returncode == 3
 
 
 def test_exec_takes_input(api: Api, namespace: str, running: str) -> None:
-    socket = _exec(api, namespace, running, "head", "-n1", stdin=True)
-    socket.write_stdin("typed\n")
-    socket.run_forever(timeout=20)
-    assert socket.read_stdout(timeout=1) == "typed\n"
-    assert socket.returncode == 0
-    socket.close()
+    with _exec(api, namespace, running, "head", "-n1", stdin=True) as socket:
+        socket.write_stdin("typed\n")
+        socket.run_forever(timeout=20)
+        assert socket.read_stdout(timeout=1) == "typed\n"
+        assert socket.returncode == 0
 
 
 def test_exec_in_a_container_that_is_not_there_is_refused(api: Api, namespace: str, running: str) -> None:
