@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from labkit.embedded.apiclient import CONFIGMAPS, NODES, PODS, SECRETS
 from labkit.embedded.node import Node
+from labkit.embedded.node.sandbox import Sandbox
 from labkit.errors import MachineError
 from tests.embedded.node_world import NodeWorld, is_ready, node_world, shell, state
 
@@ -80,6 +81,47 @@ async def test_a_missing_configmap_is_said_and_waited_for(world: NodeWorld):
     await world.configmap("later", A="1")
     await world.until("late", is_ready)
     await world.delete("late")
+
+
+async def test_exec_and_probes_see_the_environment_of_the_start(world: NodeWorld):
+    await world.configmap("early", COLOR="red")
+    probe = {"exec": {"command": ["sh", "-c", "test $COLOR = red"]}, "periodSeconds": 1, "failureThreshold": 1}
+    await world.create(
+        "early", shell("main", "sleep 100", envFrom=[{"configMapRef": {"name": "early"}}], readinessProbe=probe)
+    )
+    await world.until("early", is_ready)
+    await world.api.patch(CONFIGMAPS, "early", {"data": {"COLOR": "blue"}}, namespace="default")
+    assert (await world.exec("early", "main", "sh", "-c", "echo $COLOR")).stdout == "red\n"
+    await world.api.delete(CONFIGMAPS, "early", "default")
+    await asyncio.sleep(1.2)
+    assert is_ready(await world.pod("early"))
+    await world.delete("early")
+
+
+async def test_what_goes_wrong_on_our_side_is_said_and_tried_again(world: NodeWorld, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("labkit.embedded.node.pod.LAST_RETRY", 0.1)
+    monkeypatch.setattr("labkit.embedded.node.container.LAST_RETRY", 0.1)
+    failures = [OSError(28, "No space left on device")] * 2
+
+    def full(sandbox: Sandbox) -> None:
+        if sandbox.record.name == "unlucky" and failures:
+            raise failures.pop()
+        save(sandbox)
+
+    save = Sandbox.save
+    monkeypatch.setattr(Sandbox, "save", full)
+    await world.create("unlucky", shell("main", "sleep 100"))
+    pod = await world.until("unlucky", is_ready)
+    [event] = await world.events("unlucky", "FailedCreatePodSandBox")
+    assert "No space left on device" in event["message"]
+    # At its end the record cannot be written either, and it is started again nevertheless.
+    failures.append(OSError(28, "No space left on device"))
+    [pid] = [p for p in world.processes(pod["metadata"]["uid"]) if os.getsid(p) == p]
+    os.kill(pid, 9)
+    await world.until("unlucky", lambda p: p["status"]["containerStatuses"][0]["restartCount"] == 1 and is_ready(p))
+    assert not failures
+    assert len([p for p in world.processes(pod["metadata"]["uid"]) if os.getsid(p) == p]) == 1
+    await world.delete("unlucky")
 
 
 async def test_init_containers_run_in_order_before_the_others(world: NodeWorld):

@@ -45,13 +45,16 @@ async def test_a_program_that_exec_does_not_find_is_said_in_runcs_words(world: N
     assert result.code == 127
 
 
-async def test_a_machine_without_curl_is_told_how_to_get_it(world: NodeWorld, monkeypatch: pytest.MonkeyPatch):
+async def test_a_machine_without_curl_is_told_how_to_get_it(world: NodeWorld):
     result = await world.exec("box", "main", "curl", "--version")
     assert result.code == 0 and result.stdout.startswith("curl ")
-    monkeypatch.setenv("PATH", "/nonexistent")
-    result = await world.exec("box", "main", "curl", "--version")
+    container = {"name": "main", "image": "python", "args": ["-c", "import time; time.sleep(1000)"]}
+    await world.create("bare", {**container, "env": [{"name": "PATH", "value": "/nonexistent"}]})
+    await world.until("bare", is_ready)
+    result = await world.exec("bare", "main", "curl", "--version")
     assert result.code == 127
     assert "apt-get install curl" in result.stderr
+    await world.delete("bare")
 
 
 async def test_exec_reads_its_input_to_the_end(world: NodeWorld):

@@ -172,7 +172,7 @@ async def run_and_capture(sandbox: Sandbox, spec: Object, command: list[str], ti
     """
     from labkit.embedded.node.sandbox import ProgramNotFoundError  # it imports us
 
-    env = await sandbox.environment(spec)
+    env = await sandbox.running_environment(spec)
     try:
         argv = sandbox.resolve(spec, command, env)
     except ProgramNotFoundError as error:

@@ -172,7 +172,7 @@ class Container:
         self.process = self._spawn(argv, env, cwd)
         record.process = self.process.identity.to_json()
         record.state = {"running": {"startedAt": timestamp()}}
-        sandbox.save()
+        sandbox.note()
         sandbox.node.logs.watch(self.log_file())
         self._event("Normal", "Created", f"Created container: {self.name}")
         self._event("Normal", "Started", f"Started container {self.name}")
@@ -266,7 +266,7 @@ class Container:
         self._attempt_ended.set()
         self._attempt_ended = asyncio.Event()
         self._close_console()
-        self.sandbox.save()
+        self.sandbox.note()
         self._changed()
 
     def _last_lines(self) -> str:
@@ -288,7 +288,7 @@ class Container:
             where = f"{self.name} in pod {pod['name']}_{pod['namespace']}({pod['uid']})"
             self._event("Warning", "BackOff", f"Back-off restarting failed container {where}")
             record.state = waiting("CrashLoopBackOff", f"back-off {self._backoff:.0f}s restarting failed {where}")
-            self.sandbox.save()
+            self.sandbox.note()
             self._changed()
             await asyncio.sleep(self._backoff)
         self._backoff = min(max(FIRST_BACKOFF, self._backoff * 2), LAST_BACKOFF)
@@ -307,7 +307,7 @@ class Container:
             self._event("Warning", "InspectFailed" if reason == "InvalidImageName" else "Failed", f"Error: {message}")
         if self.record.state.get("waiting", {}).get("reason") != reason:
             self.record.state = waiting(reason, message)
-            self.sandbox.save()
+            self.sandbox.note()
             self._changed()
 
     def _event(self, kind: str, reason: str, message: str) -> None:
@@ -337,7 +337,7 @@ class Container:
         self._is_started.set()
         readiness, liveness = self.spec.get("readinessProbe"), self.spec.get("livenessProbe")
         record.ready = was_ready if readiness else True
-        self.sandbox.save()
+        self.sandbox.note()
         self._changed()
         judges = [("Readiness", readiness), ("Liveness", liveness)]
         await asyncio.gather(*(self._judge(kind, probe, process) for kind, probe in judges if probe))
@@ -360,7 +360,7 @@ class Container:
     def _set_ready(self, ready: bool) -> None:
         if self.record.ready != ready:
             self.record.ready = ready
-            self.sandbox.save()
+            self.sandbox.note()
             self._changed()
 
     async def _restart_unhealthy(self, kind: str, process: Process) -> None:

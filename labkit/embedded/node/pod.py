@@ -71,7 +71,6 @@ class PodWorker:
 
     def start(self) -> None:
         """Begin; processes that an earlier supervisor left running are adopted."""
-        self.sandbox.make()
         self._tasks["status"] = asyncio.create_task(self._publish(), name=f"status-{self.record.name}")
         if "deletionTimestamp" in self.pod["metadata"]:
             self._end(force=False)
@@ -95,6 +94,21 @@ class PodWorker:
     # Life
 
     async def _live(self) -> None:
+        while True:
+            try:
+                return await self._bring_to_life()
+            except Exception as error:  # a full disk, a defect of ours: the pod must not be lost silently
+                log.exception("pod %s", self.record.name)
+                self._node.events.emit(self.pod, "Warning", "FailedCreatePodSandBox", first_line(error))
+            await asyncio.sleep(LAST_RETRY)
+            # What runs is adopted anew.
+            await end_tasks(*(self._tasks.pop(name, None) for name in ("volumes", *(c.name for c in self.inits))))
+            for container in self.inits:
+                if container.process:
+                    container.process.release()
+
+    async def _bring_to_life(self) -> None:
+        self.sandbox.make()
         if self._finished():
             self.changed()
             return

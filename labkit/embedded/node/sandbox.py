@@ -7,6 +7,7 @@ process again (POD_ROOT) and by which programs find the pod's network cannot be 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import shutil
@@ -27,6 +28,8 @@ from labkit.embedded.node.records import PodRecord
 from labkit.embedded.node.volumes import below, prepare_volumes, translate_path
 from labkit.embedded.paths import ClusterPaths, labkit_home, private_dir
 from labkit.errors import MachineError
+
+log = logging.getLogger(__name__)
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 POD_PYTHON = Path(__file__).parent / "podpython"
@@ -72,6 +75,7 @@ class Sandbox:
         self.root = self.directory / "root"
         self.net = self.directory / "net"
         self.pod_ip = pod_ip(node.block, record.row)
+        self._environments: dict[str, dict[str, str]] = {}
         # Sockets have short paths, so this is named by the row and not by the uid.
         self.run_dir = node.paths.run_dir / "p" / str(record.row)
 
@@ -106,9 +110,16 @@ class Sandbox:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def save(self) -> None:
-        """Write the record; a pod whose directory is gone has none any more."""
+        """Write the record; a pod whose directory is gone has none any more. Raises OSError when the disk is full."""
         if self.directory.exists():
             self.record.save(self.directory)
+
+    def note(self) -> None:
+        """Write the record if that is possible. What has happened has happened, and life goes on."""
+        try:
+            self.save()
+        except OSError as error:
+            log.warning("the record of %s was not written: %s", self.record.name, error)
 
     # The network
 
@@ -185,7 +196,16 @@ class Sandbox:
             variables["PYTHONPATH"] = f"{POD_PYTHON}:{variables['PYTHONPATH']}"
         else:
             variables["PYTHONPATH"] = f"{POD_PYTHON}:{PACKAGE.parent}"
-        return variables
+        self._environments[container["name"]] = variables
+        return dict(variables)
+
+    async def running_environment(self, container: Object) -> dict[str, str]:
+        """The variables with which a container was started, whatever became of its ConfigMaps since then.
+
+        Of a container that an earlier supervisor started: those with which it would be started now.
+        """
+        known = self._environments.get(container["name"])
+        return dict(known) if known else await self.environment(container)
 
     def _base(self) -> dict[str, str]:
         """What a manifest may override."""

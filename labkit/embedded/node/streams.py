@@ -163,7 +163,7 @@ async def exec_in_container(
     # The kubelet sends an empty message at once, so that a client knows that it is connected.
     channels.put(STDOUT if options.stdout else STDERR if options.stderr else ERROR, b"")
     sandbox = container.sandbox
-    env = await sandbox.environment(container.spec)
+    env = await sandbox.running_environment(container.spec)
     if options.tty:
         env = {"TERM": "xterm", **env}
     try:
