@@ -7,7 +7,9 @@ https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz/
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import hmac
 import os
 import secrets
@@ -29,6 +31,7 @@ from labkit.pki import CertificateAuthority
 
 KUBELET_PORT = 10250
 TTL = timedelta(days=365)  # issued anew at each start
+PORT_PATIENCE = 1.0  # seconds; see _listen
 HEARTBEAT = 30.0  # seconds between websocket pings: a client that vanished must not keep a program running
 
 
@@ -89,7 +92,7 @@ class KubeletApi:
         await self._runner.setup()
         context = server_context(self._paths, self._address, self._node_name)
         try:
-            await web.TCPSite(self._runner, self._address, KUBELET_PORT, ssl_context=context).start()
+            await self._listen(context)
         except OSError as error:
             await self.stop()
             raise MachineError(
@@ -99,6 +102,19 @@ class KubeletApi:
                 address=self._address,
                 port=KUBELET_PORT,
             ) from error
+
+    async def _listen(self, context: ssl.SSLContext) -> None:
+        """Take the port; for a moment, what a killed supervisor was just starting may still hold it."""
+        assert self._runner is not None
+        deadline = time.monotonic() + PORT_PATIENCE
+        while True:
+            try:
+                await web.TCPSite(self._runner, self._address, KUBELET_PORT, ssl_context=context).start()
+                return
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
         """Close the port and all connections."""
