@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labkit.cluster import execute, problems
 from labkit.cluster.execute import ExecResult
-from labkit.cluster.kinds import CRD, NAMESPACE, POD, Discovery, Kind, Obj
+from labkit.cluster.kinds import CRD, NAMESPACE, PEER_AUTHENTICATION, POD, Discovery, Kind, Obj
 from labkit.cluster.manifests import Document, Source, load_documents
 from labkit.cluster.problems import MANAGED_BY_LABEL, MANAGER
 from labkit.cluster.transport import Transport
@@ -92,8 +92,12 @@ class Cluster:
         found = self.discovery.find(api_version, name) if api_version else self.discovery.find_by_name(name)
         if found is None:
             istio = name.lower().rstrip("s") in ("peerauthentication", "pa", "destinationrule", "dr")
-            raise problems.unknown_kind(api_version or ("security.istio.io/v1" if istio else "?"), name)
+            raise self._unknown(api_version or ("security.istio.io/v1" if istio else "?"), name)
         return found
+
+    def _unknown(self, api_version: str, kind: str) -> LabError:
+        served = f"PeerAuthentication ({PEER_AUTHENTICATION.api_version})"
+        return problems.unknown_kind(api_version, kind, mesh_kinds=[served] if self.serves(PEER_AUTHENTICATION) else [])
 
     def serves(self, kind: Kind) -> bool:
         """Whether the cluster serves this kind at all. Asked anew: its definition may be gone since."""
@@ -204,7 +208,7 @@ class Cluster:
         if kind is None:
             if any(_defines(other, document) for other in together):
                 return None, None
-            raise problems.unknown_kind(document.api_version, document.kind)
+            raise self._unknown(document.api_version, document.kind)
         namespace = _namespace_of(document, kind)
         made_here = any(other.kind == "Namespace" and other.name == namespace for other in together)
         if namespace and made_here and self.find(NAMESPACE, namespace) is None:
@@ -234,7 +238,7 @@ class Cluster:
         pause = 0.01
         while (kind := self.discovery.find(document.api_version, document.kind)) is None:
             if time.monotonic() > until:
-                raise problems.unknown_kind(document.api_version, document.kind)
+                raise self._unknown(document.api_version, document.kind)
             time.sleep(pause)
             pause = min(2 * pause, 0.25)
         return kind
@@ -253,7 +257,7 @@ class Cluster:
         except LabError as error:
             if problems.is_not_served(error):  # the definition went away since it was looked up
                 self.discovery.forget(kind.api_version)
-                raise problems.unknown_kind(document.api_version, document.kind) from error
+                raise self._unknown(document.api_version, document.kind) from error
             raise
         return answer.obj, answer.warnings
 

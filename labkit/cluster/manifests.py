@@ -18,6 +18,9 @@ from labkit.errors import InputError
 Source = str | Path | Mapping[str, Any] | Iterable[Any]
 """What can be applied: a path, a directory, YAML text, an object, or a list of these."""
 
+SHOWN_OF_A_LINE = 100
+"""Characters of a wrong line that a message shows: a line of YAML is shorter, and a picture's is endless."""
+
 
 @dataclass(frozen=True)
 class Document:
@@ -80,8 +83,9 @@ def shown_path(path: Path) -> str:
 
 
 def looks_like_path(source: str) -> bool:
-    """Whether a string is a path and not YAML text: one line, and no `key: value` in it."""
-    return "\n" not in source.strip() and ": " not in source and not source.rstrip().endswith(":")
+    """Whether a string is a path and not YAML text: one line, no comment, and no `key: value` in it."""
+    text = source.strip()
+    return bool(text) and "\n" not in text and ": " not in text and not text.endswith(":") and not text.startswith("#")
 
 
 def manifest_files(path: Path) -> list[Path]:
@@ -106,6 +110,12 @@ def load_documents(source: Source) -> list[Document]:
         ]
     if isinstance(source, str):
         return parse_documents(source)
+    if not isinstance(source, Iterable):
+        raise InputError(
+            f"{source!r} cannot be applied.",
+            meaning="Nothing was changed.",
+            next_step="Give a path, a directory, YAML text, an object, or a list of these.",
+        )
     return [document for part in source for document in load_documents(part)]
 
 
@@ -125,10 +135,12 @@ def parse_documents(text: str, source: str = "") -> list[Document]:
 
 
 def _invalid_yaml(error: yaml.MarkedYAMLError, text: str, source: str) -> InputError:
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     lines = text.splitlines()
-    shown = lines[line - 1].strip() if 0 < line <= len(lines) else ""
+    # Where the text ends too early, the place to look at is where the unfinished part began.
+    marks = [mark for mark in (error.problem_mark, error.context_mark) if mark]
+    mark = next((mark for mark in marks if mark.line < len(lines) and lines[mark.line].strip()), None)
+    line, column = (mark.line + 1, mark.column + 1) if mark else (len(lines), 1)
+    shown = lines[line - 1].strip()[:SHOWN_OF_A_LINE] if lines else ""
     problem = (error.problem or "cannot be read").strip()
     return InputError(
         f"Invalid YAML{f' in {source}' if source else ''}, line {line}, column {column}: {problem}.",

@@ -102,9 +102,10 @@ def _contexts(kubeconfig: Path | None) -> tuple[list[str], str | None]:
     try:
         contexts, current = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)
     except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError) as error:
+        where = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
         raise InputError(
-            f"No kubeconfig could be read: {error}",
-            meaning="labkit looks at $KUBECONFIG and ~/.kube/config, as kubectl does.",
+            f"No kubeconfig could be read at {where}: {error}",
+            meaning="labkit looks at $KUBECONFIG, and without it at ~/.kube/config, as kubectl does.",
             next_step="Point KUBECONFIG to a file, or use labkit.open('embedded').",
         ) from error
     return [str(item["name"]) for item in contexts], current["name"] if current else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from labkit.errors import ClusterError, InputError, LabError, MeshError
@@ -27,12 +28,21 @@ def unreachable(server: str, context: str, cause: BaseException) -> ClusterError
     )
 
 
-def unknown_kind(api_version: str, kind: str) -> LabError:
-    """The manifest names a kind that this cluster does not serve."""
+def unknown_kind(api_version: str, kind: str, *, mesh_kinds: Iterable[str] = ()) -> LabError:
+    """The manifest names a kind that this cluster does not serve; `mesh_kinds` are Istio's kinds that it does."""
     if "istio.io" in api_version:
+        known = ", ".join(mesh_kinds)
+        if known:
+            return InputError(
+                f"The mesh of this cluster does not know the kind {kind} ({api_version}).",
+                meaning=f"Nothing was changed. Of Istio's kinds it knows: {known}.",
+                next_step="Compare apiVersion and kind with these; for another kind, take a cluster that serves it.",
+                kind=kind,
+                api_version=api_version,
+            )
         return MeshError(
             f"This cluster does not know the kind {kind} ({api_version}).",
-            meaning="Istio's kinds come with the mesh. Is it installed?",
+            meaning="Nothing was changed. Istio's kinds come with the mesh, and none is installed.",
             next_step="Install it: lab.install_mesh(), or 'labkit mesh install'.",
             kind=kind,
             api_version=api_version,

@@ -96,7 +96,7 @@ def probe(
         command[command.index("-d") + 1] if "-d" in command else "",
     )
     seen = observation_of(result, sent, injected=is_injected(pod), command=_kubectl_line(reference, container, command))
-    if seen.outcome is Outcome.UNKNOWN and seen.http_status and is_injected(pod):
+    if seen.http_status and is_injected(pod):
         return _with_counters(cluster, reference, pod, url, seen, {} if readings is None else readings)
     return seen
 
@@ -117,6 +117,8 @@ def _with_counters(
     key = (str(pod["metadata"].get("uid", "")), envoy_cluster)
     outcome = outcome_of(counters, readings.get(key))
     readings[key] = (counters, outcome)
+    if seen.outcome is not Outcome.UNKNOWN:  # refused: what was counted must not be taken for the next probe's
+        return seen
     tls = TLSFacts(source="the client proxy's counters") if outcome is Outcome.MTLS else None
     return replace(seen, outcome=outcome, tls=tls)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,3 +105,27 @@ def test_manifests_are_found_from_the_notebooks_directory(monkeypatch: pytest.Mo
 )
 def test_a_path_is_told_from_yaml(text: str, is_path: bool) -> None:
     assert looks_like_path(text) is is_path
+
+
+@pytest.mark.parametrize("source", ["", "  \n", "# nothing yet\n"], ids=["nothing", "blanks", "a comment"])
+def test_a_text_without_an_object_is_refused_and_never_taken_for_a_directory(source: str) -> None:
+    with pytest.raises(InputError, match="no object"):
+        load_documents(source)
+
+
+@pytest.mark.parametrize("source", [5, None, [1]], ids=["a number", "none", "a list of numbers"])
+def test_what_cannot_be_a_manifest_is_refused(source: Any) -> None:
+    with pytest.raises(InputError, match="cannot be applied"):
+        load_documents(source)
+
+
+def test_an_unfinished_quote_is_shown_where_it_began() -> None:
+    with pytest.raises(InputError) as caught:
+        load_documents("apiVersion: v1\nkind: 'ConfigMap\nmetadata:\n  name: x\n")
+    assert caught.value.details["line"] == 2
+
+
+def test_a_wrong_line_without_end_is_shown_in_part() -> None:
+    with pytest.raises(InputError) as caught:
+        parse_documents("a: " + "b: " * 1000)
+    assert len(caught.value.meaning) < 200

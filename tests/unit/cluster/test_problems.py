@@ -58,6 +58,13 @@ def test_an_unknown_kind_of_istio_asks_for_the_mesh() -> None:
     assert "labkit mesh install" in error.next_step
 
 
+def test_an_unknown_kind_of_istio_beside_a_mesh_names_the_kinds_that_it_has() -> None:
+    error = unknown_kind("security.istio.io/v1", "AuthorizationPolicy", mesh_kinds=["PeerAuthentication"])
+    assert isinstance(error, InputError)
+    assert "PeerAuthentication" in error.meaning
+    assert "install" not in error.next_step
+
+
 def test_any_other_unknown_kind_asks_for_the_spelling() -> None:
     error = unknown_kind("apps/v1", "Deploiment")
     assert isinstance(error, InputError)
