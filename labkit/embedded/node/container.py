@@ -125,6 +125,8 @@ class Container:
         """The process that an earlier supervisor started, if it still runs."""
         identity = self.record.identity
         process = Process.adopt(identity) if identity and self.record.running else None
+        if process:
+            self.sandbox.node.logs.watch(self.log_file())
         if process is None and self.record.running:
             self._kill_rest()
             self.lost()

@@ -29,6 +29,11 @@ THROTTLE = 0.1
 
 BLOCK = 64 * 1024
 
+LOG_LIMIT = 64 * 2**20
+"""A longer log is emptied (the kubelet rotates at 10 MiB): a program that prints in a loop must not fill the disk."""
+
+CUT = b"[labkit: this log grew too long; what stood here before was dropped]\n"
+
 
 @dataclass
 class LogFile:
@@ -43,11 +48,22 @@ class LogFile:
         """Note the present length, and wake those who follow."""
         with contextlib.suppress(OSError):
             size = self.path.stat().st_size
+            if size > LOG_LIMIT:
+                size = self._cut()
             if not self.offsets or size > self.offsets[-1]:
                 self.offsets.append(size)
                 self.times.append(time.time())
         self.changed.set()
         self.changed = asyncio.Event()
+
+    def _cut(self) -> int:
+        """Empty the file. Its writers append, so that they go on at its new end."""
+        os.truncate(self.path, 0)
+        with self.path.open("ab") as stream:
+            stream.write(CUT)
+        self.offsets.clear()
+        self.times.clear()
+        return len(CUT)
 
     def time_of(self, end: int) -> float:
         """When the byte before `end` was written, as far as known."""
@@ -157,6 +173,9 @@ async def read_log(file: LogFile, options: LogOptions, ended: asyncio.Event) -> 
         stream.seek(start)
         while True:
             change, over = file.changed, ended.is_set()
+            if stream.tell() > os.fstat(stream.fileno()).st_size:  # it was cut
+                stream.seek(0)
+                held.clear()
             while data := stream.read(BLOCK):
                 if by_line:
                     whole, newline, rest = data.rpartition(b"\n")

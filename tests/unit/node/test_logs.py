@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.embedded.node.logs import BLOCK, LogFile, LogOptions, LogWatcher, read_log, tail_offset
+from labkit.embedded.node import logs
+from labkit.embedded.node.logs import BLOCK, CUT, LogFile, LogOptions, LogWatcher, read_log, tail_offset
 
 
 def over() -> asyncio.Event:
@@ -114,3 +115,26 @@ def test_the_last_lines_may_begin_in_any_block(tmp_path: Path):
     file = log_of(tmp_path, content)
     for lines in (1, 10_000, 13_107, 39_999, 40_000, 50_000):
         assert content[tail_offset(file.path, lines) :] == b"".join(content.splitlines(keepends=True)[-lines:])
+
+
+async def test_a_log_that_grows_too_long_is_cut_and_followed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(logs, "LOG_LIMIT", 1000)
+    file = log_of(tmp_path, b"")
+    ended, heard = asyncio.Event(), bytearray()
+
+    async def follow() -> None:
+        async for piece in read_log(file, LogOptions(follow=True), ended):
+            heard.extend(piece)
+
+    following = asyncio.create_task(follow())
+    with file.path.open("ab", buffering=0) as program:
+        for number in range(30):
+            program.write(b"%d %s\n" % (number, b"x" * 100))
+            file.note()
+            await asyncio.sleep(0.001)
+        program.write(b"the end\n")
+        ended.set()
+        await following
+    assert file.path.stat().st_size < 1200 and file.path.read_bytes().startswith(CUT)
+    assert bytes(heard).endswith(b"the end\n") and bytes(heard).count(CUT) == 3
+    assert b"29 xxx" in heard and b"20 xxx" in heard
