@@ -272,10 +272,11 @@ class Handlers:
         """Kinds that are questions or orders, and are not stored."""
         if not isinstance(body, dict):
             raise bad_request("the object provided is unrecognized (must be of type object)")
+        body = self.registry.decode(kind, body, options)
         if kind.plural == "bindings":
             name = (body.get("metadata") or {}).get("name") or ""
             return await self.subresources.bind(target.namespace, name, body, options)
-        return json_answer(encode(answer_review(kind, self.registry.decode(kind, body, options))), 201)
+        return json_answer(encode(answer_review(kind, body)), 201)
 
     def _written(
         self, request: web.Request, kind: Kind, record: Record, status: int, options: WriteOptions
