@@ -167,11 +167,12 @@ def lab(lesson: str, options: tuple[str, ...]) -> None:
     own = [p for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
     default = Path.home() / ".kube" / "config"
     own = own or ([str(default)] if default.exists() else [])
+    embedded = embedded_kubeconfig()
     # A lesson needs no network: no question about news, no look for updates.
     config = [str(Path(__file__).parent / "jupyter"), *os.environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)]
     environment = {
         **os.environ,
-        "KUBECONFIG": os.pathsep.join([str(embedded_kubeconfig()), *own]),
+        "KUBECONFIG": os.pathsep.join([*([str(embedded)] if embedded else []), *own]),
         "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, config)),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }

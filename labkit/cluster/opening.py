@@ -123,15 +123,20 @@ def embedded_lifecycle() -> ModuleType:
     return lifecycle
 
 
-def embedded_kubeconfig(name: str = EMBEDDED) -> Path:
-    """Where the kubeconfig of the embedded cluster `name` is, or will be once it was started."""
-    from labkit.embedded.paths import ClusterPaths
-
+def embedded_kubeconfig(name: str = EMBEDDED) -> Path | None:
+    """Where the kubeconfig of the embedded cluster `name` is or will be; None in a copy without embedded clusters."""
+    try:
+        from labkit.embedded.paths import ClusterPaths
+    except ModuleNotFoundError:
+        return None
     return ClusterPaths(name).kubeconfig
 
 
 def examine_embedded() -> list[Finding]:
     """What this machine has and lacks for an embedded cluster."""
-    from labkit.embedded import machine
-
+    try:
+        from labkit.embedded import machine
+    except ModuleNotFoundError:
+        mend = "Use a cluster of your own: labkit run --cluster CONTEXT"
+        return [Finding("Embedded cluster", False, False, "not in this copy of labkit", mend)]
     return machine.examine()

@@ -27,7 +27,7 @@ from labkit import errors
 from labkit.embedded.addresses import node_ip
 from labkit.embedded.blocks import API_PORT
 from labkit.embedded.paths import DEFAULT_NAME, ClusterPaths, labkit_home
-from labkit.errors import InputError, InternalError, LabError
+from labkit.errors import InputError, InternalError, LabError, MachineError
 
 UP_TIMEOUT = 30.0
 """Seconds for the API to answer. Measured: under 1.5; a loaded CI machine may need ten times that."""
@@ -84,7 +84,7 @@ def down(name: str = DEFAULT_NAME, *, purge: bool = False, narrate: Narrator = l
     With `purge`, its objects, certificates and logs are removed too, so that the next `up` starts empty.
     """
     paths = ClusterPaths(name)
-    if not paths.state_dir.exists():
+    if not _exists(paths.state_dir):
         narrate(f"There is no embedded cluster '{name}'.")
         return 0
     paths.make()
@@ -111,8 +111,8 @@ def down(name: str = DEFAULT_NAME, *, purge: bool = False, narrate: Narrator = l
 def status(name: str = DEFAULT_NAME) -> ClusterStatus:
     """What runs of this cluster now."""
     paths = ClusterPaths(name)
-    supervisor = _supervisor(paths) if paths.state_dir.exists() else None
-    members = _members(paths) if paths.state_dir.exists() else []
+    supervisor = _supervisor(paths) if _exists(paths.state_dir) else None
+    members = _members(paths) if _exists(paths.state_dir) else []
     memory = 0
     for process in members:
         with contextlib.suppress(psutil.Error):
@@ -135,12 +135,27 @@ def status(name: str = DEFAULT_NAME) -> ClusterStatus:
 def list_clusters() -> list[str]:
     """The names of the clusters that have state on this machine for this user."""
     root = labkit_home() / "clusters"
-    return sorted(p.name for p in root.iterdir() if p.is_dir()) if root.exists() else []
+    return sorted(p.name for p in root.iterdir() if p.is_dir()) if _exists(root) else []
 
 
 def processes(name: str = DEFAULT_NAME) -> list[psutil.Process]:
     """The supervisor and every process of its pods and proxies that runs now."""
     return _members(ClusterPaths(name))
+
+
+def _exists(directory: Path) -> bool:
+    # Whether there is state. What may not be looked at belongs to another user.
+    try:
+        found = directory.exists()
+        if found:
+            next(directory.iterdir(), None)
+        return found
+    except PermissionError as error:
+        raise MachineError(
+            f"The state directory {directory} cannot be read: {error.strerror}.",
+            next_step="Set LABKIT_HOME to a directory of your own.",
+            path=str(directory),
+        ) from error
 
 
 def _require_future(idle_seconds: float, until_pid: int | None) -> None:
