@@ -79,7 +79,8 @@ class Supervisor:
             if self.idle_seconds and time.monotonic() - api.last_used > self.idle_seconds:
                 self.end(f"nobody used the API for {self.idle_seconds:.0f} s")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.ending.wait(), HEARTBEAT_SECONDS)
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self.ending.wait()
 
     @contextlib.contextmanager
     def _watch_parent(self):  # type: ignore[no-untyped-def]

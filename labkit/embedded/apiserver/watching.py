@@ -106,7 +106,9 @@ class Watch:
         try:
             while (left := end - time.monotonic()) > 0 and not self._ended:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._ready.wait(), min(left, BOOKMARK_SECONDS))
+                    # Not wait_for: on Python 3.11 it can lose a cancellation that comes together with the answer.
+                    async with asyncio.timeout(min(left, BOOKMARK_SECONDS)):
+                        await self._ready.wait()
                 if len(self._lines) > BACKLOG:
                     return
                 if self._lines:

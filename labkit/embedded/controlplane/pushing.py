@@ -65,7 +65,8 @@ class Pusher:
         """Push whatever changes, and renew certificates in time, until cancelled."""
         while True:
             try:
-                await asyncio.wait_for(self._changed.wait(), self._seconds_to_renewal())
+                async with asyncio.timeout(self._seconds_to_renewal()):
+                    await self._changed.wait()
             except TimeoutError:
                 self.renew()
                 continue
