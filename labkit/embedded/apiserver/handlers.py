@@ -406,7 +406,9 @@ class Handlers:
             if request.method == "PATCH":
                 return await self._patch(request, kind, target)
             raise method_not_allowed()
-        return await self.subresources.handle(request, kind, target, self._write_options(request))
+        # The query of a proxied request is for whoever is behind the proxy.
+        options = WriteOptions() if target.subresource == "proxy" else self._write_options(request)
+        return await self.subresources.handle(request, kind, target, options)
 
 
 def _with_metadata(body: Object) -> Object:

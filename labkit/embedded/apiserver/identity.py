@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from labkit.embedded.paths import ClusterPaths
+from labkit.pki import CertificateAuthority
 
 LIFETIME = timedelta(days=365)  # a workshop's cluster lives for hours; renewed when less than half is left
 
@@ -34,55 +35,15 @@ def ensure_certificates(paths: ClusterPaths, address: str) -> None:
     wanted = [paths.pki_dir / name for name in ("ca.crt", "ca.key", "apiserver.crt", "apiserver.key")]
     if all(path.exists() for path in wanted) and _still_good(paths.pki_dir / "apiserver.crt", address):
         return
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-    now = datetime.now(UTC)
-
-    def pem_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-        return key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-
-    def named(name: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-    def builder(subject: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(named(subject))
-            .issuer_name(named(f"labkit-{paths.name}-ca"))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + LIFETIME)
-        )
-
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca_usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-    ca = (
-        builder(f"labkit-{paths.name}-ca", ca_key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(ca_usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
+    authority = CertificateAuthority.self_signed(f"labkit-{paths.name}-ca", organization="labkit", ttl=LIFETIME)
+    leaf = authority.issue(
+        dns_names=[f"kubernetes{rest}" for rest in ("", ".default", ".default.svc", ".default.svc.cluster.local")],
+        ip_addresses=[address],
+        common_name="kube-apiserver",
+        ttl=LIFETIME,
+        client=False,
     )
-    key = ec.generate_private_key(ec.SECP256R1())
-    names: list[x509.GeneralName] = [x509.IPAddress(ip_address(address))]
-    for name in ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"):
-        names.append(x509.DNSName(name))
-    leaf = (
-        builder("kube-apiserver", key)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    contents = (ca.public_bytes(pem), pem_key(ca_key), leaf.public_bytes(pem), pem_key(key))
+    contents = (authority.cert_pem, authority.key_pem, leaf.chain_pem, leaf.key_pem)
     for path, content in zip(wanted, contents, strict=True):
         write_private(path, content)
 

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -35,6 +36,9 @@ from labkit.errors import MachineError
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 3 * 1024 * 1024  # Kubernetes' own limit of a request body
+EVENTS = "/events"
+EVENTS_LIVE = timedelta(hours=1)
+PRUNE_SECONDS = 300.0  # exactness does not matter, waking up does
 OPEN_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})  # for anonymous probes, as in Kubernetes
 
 
@@ -48,6 +52,7 @@ class ApiServer:
         self.address = addresses.node_ip(block)
         self._runner: web.AppRunner | None = None
         self._storage: Storage | None = None
+        self._pruning: asyncio.Task[None] | None = None
         self._last_used = time.monotonic()
         self._in_use = 0
 
@@ -72,9 +77,10 @@ class ApiServer:
         registry = Registry(storage, self._catalogue, self._admission, self.block)
         self._streams = Streams(storage, self.paths)
         self._proxy = Proxy(storage, self._streams)
-        self._handlers = Handlers(registry, Subresources(registry, self._streams, self._proxy))
+        self._handlers = Handlers(registry, Subresources(registry, self._streams, self._proxy, self._token))
         await seeds.plant(registry, self.block, self.port)
         await self._listen()
+        self._pruning = asyncio.create_task(self._prune_events())
         identity.write_kubeconfig(self.paths, self.address, self.port, self._token)
         log.info("API server at https://%s:%d", self.address, self.port)
 
@@ -101,8 +107,21 @@ class ApiServer:
             ) from error
         self._runner = runner
 
+    async def _prune_events(self) -> None:
+        """Forget Events after an hour, as Kubernetes does, so that a cluster of days does not fill with them."""
+        while self._storage:
+            oldest = (datetime.now(UTC) - EVENTS_LIVE).strftime("%Y-%m-%dT%H:%M:%SZ")
+            for record in self._storage.records(EVENTS):
+                event = record.load()
+                last = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
+                if str(last) < oldest:
+                    self._storage.remove(EVENTS, record.namespace, record.name)
+            await asyncio.sleep(PRUNE_SECONDS)
+
     async def stop(self) -> None:
         """End all requests, close the store."""
+        if self._pruning:
+            self._pruning.cancel()
         if self._runner:
             self._handlers.end_watches()
             await self._runner.cleanup()

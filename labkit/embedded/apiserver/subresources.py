@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from labkit.embedded.apiserver.failures import (
     method_not_allowed,
     unsupported_media_type,
 )
+from labkit.embedded.apiserver.objects import now
 from labkit.embedded.apiserver.proxying import Proxy
 from labkit.embedded.apiserver.registry import DeleteOptions, Registry, WriteOptions
 from labkit.embedded.apiserver.requests import Target
@@ -40,8 +42,9 @@ SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status
 class Subresources:
     """What the subresources do."""
 
-    def __init__(self, registry: Registry, streams: Streams, proxy: Proxy) -> None:
+    def __init__(self, registry: Registry, streams: Streams, proxy: Proxy, token: str) -> None:
         self.registry = registry
+        self.token = token
         self.streams = streams
         self.proxy = proxy
 
@@ -73,6 +76,8 @@ class Subresources:
             raise bad_request("the object provided is unrecognized (must be of type object)")
         if target.subresource == "binding":
             return await self.bind(target.namespace, target.name, body, options)
+        if target.subresource == "token":
+            return self._token(kind, target, body)
         if target.subresource == "eviction":
             return await self._evict(kind, target, body, options)
         if target.subresource == "finalize":
@@ -98,6 +103,16 @@ class Subresources:
 
         await self.registry.update(kind, namespace, name, change, options)
         return _answer(SUCCESS | {"code": 201}, 201)
+
+    def _token(self, kind: Kind, target: Target, body: Object) -> web.Response:
+        """A TokenRequest. The cluster has one user, so every service account's token is that user's."""
+        self.registry.read(kind, target.namespace, target.name)
+        spec = body.get("spec") if isinstance(body.get("spec"), dict) else {}
+        expires = datetime.now(UTC) + timedelta(hours=1)
+        status = {"token": self.token, "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        metadata = {"name": target.name, "namespace": target.namespace, "creationTimestamp": now()}
+        answer: Object = {"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "metadata": metadata}
+        return _answer(answer | {"spec": spec, "status": status}, 201)
 
     async def _evict(self, kind: Kind, target: Target, body: Object, options: WriteOptions) -> web.Response:
         pod = self.registry.read(kind, target.namespace, target.name)
