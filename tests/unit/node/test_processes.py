@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from labkit.embedded.node import processes
@@ -35,9 +37,10 @@ ENV = {"PATH": os.environ["PATH"]}
 
 @pytest.fixture(autouse=True)
 def _no_child_is_left() -> Iterator[None]:
+    # Other tests of the same run may have children of their own, such as multiprocessing's resource tracker.
+    before = {child.pid for child in psutil.Process().children()}
     yield
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert not {child.pid for child in psutil.Process().children()} - before
 
 
 def start(*argv: str, tmp_path: Path, env: dict[str, str] | None = None) -> Process:
@@ -67,7 +70,10 @@ async def test_a_program_that_does_not_exist_is_an_error(tmp_path: Path):
 async def test_the_rest_of_a_session_ends_with_its_leader(tmp_path: Path):
     process = start("sh", "-c", "sleep 100 & sleep 100 & exit 3", tmp_path=tmp_path)
     assert (await process.wait()).code == 3
-    assert session_members(process.identity.pid) == []
+    deadline = time.monotonic() + 5
+    while session_members(process.identity.pid):  # killed, but on a busy machine not gone yet
+        assert time.monotonic() < deadline, "the rest of the session runs on"
+        await asyncio.sleep(0.01)
 
 
 async def test_terminate_asks_first(tmp_path: Path):
