@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 
 from labkit.cluster import Cluster, Obj
 from labkit.cluster.kinds import CRD, MUTATING_WEBHOOK, PEER_AUTHENTICATION
+from labkit.display import as_lines, as_table
 from labkit.observe.objects import find_istiod, labels_of, name_of, namespace_of
 from labkit.observe.waiting import missing_in_deployment
 
@@ -51,18 +51,12 @@ class MeshStatus:
         ]
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:18} {value}" for name, value in self.rows())
+        return as_lines(self.rows())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        cell = "text-align:left;padding:2px 14px 2px 0;color:inherit"
-        rows = "".join(
-            f'<tr style="background:transparent"><th style="{cell}">{escape(name)}</th>'
-            f'<td style="{cell}">{escape(value)}</td></tr>'
-            for name, value in self.rows()
-        )
-        return f'<table style="border-collapse:collapse;color:inherit">{rows}</table>'
+        return as_table(self.rows())
 
     @property
     def injection_label(self) -> dict[str, str]:

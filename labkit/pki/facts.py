@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from html import escape
 from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from labkit.display import as_lines, as_table
 from labkit.errors import InputError
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
@@ -69,18 +69,12 @@ class CertificateFacts:
         return [(name, value) for name, value in pairs if value]
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:12} {value}" for name, value in self.rows())
+        return as_lines(self.rows())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        cell = "padding:1px 10px;text-align:left;color:inherit;word-break:break-all"
-        rows = "".join(
-            f'<tr style="background:transparent"><th style="{cell}">{escape(name)}</th>'
-            f'<td style="{cell}">{escape(value)}</td></tr>'
-            for name, value in self.rows()
-        )
-        return f'<table style="border-collapse:collapse;color:inherit">{rows}</table>'
+        return as_table(self.rows())
 
 
 def describe_certificate(pem: bytes | str) -> CertificateFacts:
