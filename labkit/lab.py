@@ -147,6 +147,7 @@ class Lab:
         self._journal = Journal(cluster)
         self._seen: list[Observation] = []
         self._readings: traffic.Readings = {}
+        self._lost: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -174,7 +175,12 @@ class Lab:
         undone, failed = self._journal.undo()
         self._seen.clear()
         lines = undone or ["there was nothing to put back"]
-        return Done("The cluster is as you found it", tuple(lines), (), tuple(failed), time.monotonic() - started)
+        what = "The cluster is as you found it"
+        if self._lost:
+            what += ", but for what an earlier lesson had left"
+            lines.append(f"not put back: {', '.join(dict.fromkeys(self._lost))}")
+            self._lost.clear()
+        return Done(what, tuple(lines), (), tuple(failed), time.monotonic() - started)
 
     def check(self, name: str | None = None, *evidence: Any) -> CheckResult | Table:
         """Judge evidence (collected when it is left out) and record the result. Never raises for a failed check."""
@@ -332,6 +338,11 @@ class Lab:
     def remove_mesh(self, status: MeshStatus) -> None:
         """Remove the mesh and remember to install it again."""
         installer = _installer(self.cluster)
+        # The policies go with their kind. Recorded first, they are restored after the mesh is back.
+        self._journal.record(
+            Change("deleted", PEER_AUTHENTICATION, objects.name_of(policy), objects.namespace_of(policy), policy)
+            for policy in self.cluster.objects(PEER_AUTHENTICATION)
+        )
         installer.uninstall(self.cluster)
         if status.installed:
             where, revision = status.namespace, status.revision
@@ -341,6 +352,16 @@ class Lab:
             )
             self._journal.add(again)
         self._seen.clear()
+
+    def remove_policy(self, name: str, namespace: str) -> Change:
+        """Delete a policy and remember it."""
+        change = self.cluster.delete(PEER_AUTHENTICATION, name, namespace)
+        self._after([change])
+        return change
+
+    def lose(self, what: str) -> None:
+        """Remember what was removed and will not be put back, so that `leave` says so."""
+        self._lost.append(what)
 
     def _label(self, name: str, labels: Mapping[str, str | None]) -> Change:
         change = self.cluster.label(NAMESPACE, name, labels)

@@ -58,15 +58,16 @@ class Builder(Protocol):
     def remove_mesh(self, status: MeshStatus) -> None: ...
     def put(self, source: object) -> list[Change]: ...
     def put_labels(self, namespace: str, labels: dict[str, str]) -> Change: ...
+    def remove_policy(self, name: str, namespace: str) -> Change: ...
+    def lose(self, what: str) -> None: ...
 
 
 def make_world(lab: Builder, world: World, mesh_namespace: str, revision: str) -> list[str]:
     """Bring the cluster to `world` and say what was changed; nothing when it is there already."""
     said: list[str] = []
-    cluster = lab.cluster
-    said += _remove_policies(cluster)
+    said += _remove_policies(lab)
     if not world.application:
-        said += _remove_application(cluster)
+        said += _remove_application(lab)
     said += _mesh(lab, world, mesh_namespace, revision)
     if world.application:
         said += _changed(lab.put(OUTSIDE_MANIFEST))
@@ -91,7 +92,7 @@ def _mesh(lab: Builder, world: World, mesh_namespace: str, revision: str) -> lis
                 next_step="Run this lesson on another cluster, or on the embedded one: labkit.open('embedded').",
             )
         # Its pods would keep sidecars with the configuration and the certificates of a mesh that is gone.
-        said += _remove_application(lab.cluster)
+        said += _remove_application(lab)
         lab.remove_mesh(status)
         for crd in lab.cluster.objects(CRD) if not status.installed else ():  # a mesh that was removed by halves
             if name_of(crd).endswith(".istio.io"):
@@ -141,25 +142,28 @@ def _belongs(pod: Obj, revision: str) -> bool:
     return is_injected(pod) and annotations_of(pod).get("istio.io/rev", revision) == revision
 
 
-def _remove_policies(cluster: Cluster) -> list[str]:
-    said, gone = [], []
+def _remove_policies(lab: Builder) -> list[str]:
+    cluster, said = lab.cluster, []
     for policy in cluster.objects(PEER_AUTHENTICATION):
         where = namespace_of(policy)
         concerned = where in (APP, "default") or where == mesh_status(cluster).namespace
         if concerned:
             _may_remove(cluster, policy, "peerauthentication")
-            gone.append(cluster.delete(PEER_AUTHENTICATION, name_of(policy), where))
+            lab.remove_policy(name_of(policy), where)
             said.append(f"removed peerauthentication {where}/{name_of(policy)}")
     return said
 
 
-def _remove_application(cluster: Cluster) -> list[str]:
+def _remove_application(lab: Builder) -> list[str]:
+    # It is not put back: it is the lessons' own, and each lesson that needs it makes it anew.
+    cluster = lab.cluster
     said, gone = [], []
     for kind, name, namespace in ((NAMESPACE, APP, None), (DEPLOYMENT, OUTSIDE, "default")):
         found = cluster.find(kind, name, namespace)
         if found is not None:
             _may_remove(cluster, found, kind.resource)
             gone.append(cluster.delete(kind, name, namespace))
+            lab.lose(f"{kind.resource} {name}")
             said.append(f"removed {kind.resource} {name}")
     wait_until_gone(cluster, gone)
     return said
@@ -280,10 +284,13 @@ class Journal:
 
         return delete
 
-    def _restoring(self, change: Change) -> Callable[[], None]:
-        def restore() -> None:
-            if change.before is not None and self._serves(change.kind):
-                self._cluster.restore(change.before, change.kind)
+    def _restoring(self, change: Change) -> Callable[[], Change | None]:
+        def restore() -> Change | None:
+            home_is_gone = change.namespace and self._cluster.find(NAMESPACE, change.namespace) is None
+            if change.before is None or home_is_gone or not self._serves(change.kind):
+                return Change("absent", change.kind, change.name, change.namespace)
+            self._cluster.restore(change.before, change.kind)
+            return None
 
         return restore
 

@@ -87,6 +87,26 @@ def test_a_world_repairs_what_a_learner_left(chat: Lab) -> None:
     assert chat.mtls_mode("azureopenai") == "PERMISSIVE"
 
 
+def test_the_policies_that_a_lesson_found_are_back_after_it(lab: Lab) -> None:
+    lab.world("02")
+    lab.create_namespace("mine")
+    lab.set_mtls_mode("STRICT", "mine")
+    lab.set_mtls_mode("DISABLE", "default")
+    with labkit.open(f"embedded:{CLUSTER}", narrate=lambda _: None) as lesson:
+        lesson.world("01")
+        assert not lesson.mesh_status().installed
+        assert "restored peerauthentication" in str(lesson.leave())
+    assert (lab.mtls_mode("mine"), lab.mtls_mode("default")) == ("STRICT", "DISABLE")
+    lab.leave()
+
+
+def test_leaving_says_what_was_not_put_back(chat: Lab) -> None:
+    with labkit.open(f"embedded:{CLUSTER}", narrate=lambda _: None) as lesson:
+        lesson.world("02")
+        assert "not put back: namespace azureopenai, deployment curl-outside" in str(lesson.leave())
+        assert "not put back" not in str(lesson.leave())
+
+
 def test_permissive_accepts_both_and_the_counters_tell_which(chat: Lab) -> None:
     outside = chat.probe(OUTSIDE, URL, data=MESSAGE)
     inside = chat.probe(INSIDE, URL, data=MESSAGE)

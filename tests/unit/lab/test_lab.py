@@ -167,11 +167,19 @@ def test_what_somebody_else_made_since_stays() -> None:
 
 def test_what_was_changed_or_deleted_is_restored() -> None:
     book, cluster = journal()
+    cluster.objects_ = {"foo": ours("foo")}
     before = peer_authentication("STRICT")
     book.record([Change("deleted", PEER_AUTHENTICATION, "default", "foo", before)])
     book.record([Change("configured", PEER_AUTHENTICATION, "default", "foo", before)])
     book.undo()
     assert cluster.log.count("restore default") == 2
+
+
+def test_what_lost_its_namespace_is_not_restored() -> None:
+    book, cluster = journal()
+    book.record([Change("deleted", PEER_AUTHENTICATION, "default", "gone", peer_authentication("STRICT"))])
+    assert book.undo() == ([], [])
+    assert "restore default" not in cluster.log
 
 
 def test_what_goes_with_its_namespace_is_not_removed_one_by_one() -> None:
