@@ -206,7 +206,7 @@ def _refuse_another(cluster: Cluster, wanted: Installation) -> None:
         if found != wanted:
             raise MeshError(
                 f"A control plane of revision {found.revision} is already installed in {found.namespace}.",
-                meaning="This version of the mesh can be on a cluster once. Nothing was changed.",
+                meaning="In this version a cluster holds one mesh. Nothing was changed.",
                 next_step="Use that one, or remove it first: 'labkit mesh uninstall'.",
                 namespace=found.namespace,
                 revision=found.revision,
