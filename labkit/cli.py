@@ -170,8 +170,13 @@ def lab(lesson: str, options: tuple[str, ...]) -> None:
     embedded = embedded_kubeconfig()
     # A lesson needs no network: no question about news, no look for updates.
     config = [str(Path(__file__).parent / "jupyter"), *os.environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)]
+    # A service user may have no home; Jupyter does not start without one, or with these.
+    homeless = (
+        {} if os.access(Path.home(), os.W_OK) else runner.jupyter_directories(root.absolute() / "build" / "jupyter")
+    )
     environment = {
         **os.environ,
+        **{key: str(directory) for key, directory in homeless.items()},
         "KUBECONFIG": os.pathsep.join([*([str(embedded)] if embedded else []), *own]),
         "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, config)),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),

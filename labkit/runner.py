@@ -202,19 +202,24 @@ def _run_cluster(cluster: str | None) -> Iterator[str]:
         lifecycle.down(name, purge=True)
 
 
-@contextlib.contextmanager
-def _jupyter_environment(output: Path) -> Iterator[None]:
-    """Jupyter's, IPython's and matplotlib's files go below `output`: a run must not depend on somebody's settings,
-    and a service user may have no home directory at all.
-    """
-    private = output / ".jupyter"
-    wanted = {
+def jupyter_directories(private: Path) -> dict[str, Path]:
+    """The variables that keep what Jupyter, IPython and matplotlib write below `private`, and out of a home."""
+    return {
         "JUPYTER_CONFIG_DIR": private / "config",
         "JUPYTER_DATA_DIR": private / "data",
         "JUPYTER_RUNTIME_DIR": private / "runtime",
         "IPYTHONDIR": private / "ipython",
         "MPLCONFIGDIR": private / "matplotlib",
     }
+
+
+@contextlib.contextmanager
+def _jupyter_environment(output: Path) -> Iterator[None]:
+    """Jupyter's, IPython's and matplotlib's files go below `output`: a run must not depend on somebody's settings,
+    and a service user may have no home directory at all.
+    """
+    private = output / ".jupyter"
+    wanted = jupyter_directories(private)
     before = {key: os.environ.get(key) for key in [*wanted, "LABKIT_RESULTS", "LABKIT_CI"]}
     for key, path in wanted.items():
         path.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -365,13 +365,7 @@ class Cluster:
                 _take(known, event)
                 if not (seen := missing(list(known.values()))):
                     return list(known.values())
-        raise WaitTimeoutError(
-            f"Waited {limit:g} s for {what}, in vain.",
-            meaning=f"Last seen: {seen}.",
-            next_step="Look at lab.pods() and lab.events(), or give it more time with limit=...",
-            awaited=what,
-            seen=seen,
-        )
+        raise in_vain(what, seen, limit)
 
     def wait_until_gone(self, changes: Iterable[Change], *, limit: float = WAIT_SECONDS) -> None:
         """Wait until deleted objects have left the API: a namespace takes its content along first."""
@@ -385,6 +379,17 @@ class Cluster:
             if change.action == "deleted":
                 what = f"{change.kind.resource} {name} to be gone"
                 self.wait_until(change.kind, still_there, what=what, namespace=change.namespace, limit=limit)
+
+
+def in_vain(what: str, seen: str, limit: float) -> WaitTimeoutError:
+    """The error of a wait that ended without what was awaited."""
+    return WaitTimeoutError(
+        f"Waited {limit:g} s for {what}, in vain.",
+        meaning=f"Last seen: {seen}.",
+        next_step="Look at lab.pods() and lab.events(), or give it more time with limit=...",
+        awaited=what,
+        seen=seen,
+    )
 
 
 def _take(objects: dict[str, Obj], event: Obj) -> None:

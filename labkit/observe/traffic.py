@@ -83,7 +83,11 @@ def probe(
         raise MachineError(
             f"There is no curl in container {container!r} of {reference}.",
             meaning="A probe runs the client's own curl, so that it meets what the client would meet.",
-            next_step="Probe from a client that has one, such as 'curl-outside'.",
+            next_step=(
+                "Install curl on this machine: 'labkit doctor' says how."
+                if cluster.is_embedded  # there a container's programs are this machine's
+                else "Probe from a client that has one, such as 'curl-outside'."
+            ),
             workload=str(reference),
         )
     sent = Probe(

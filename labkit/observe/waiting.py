@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 from labkit.cluster import Cluster, Obj
-from labkit.cluster.cluster import WAIT_SECONDS
-from labkit.cluster.kinds import DEPLOYMENT, POD
+from labkit.cluster.cluster import WAIT_SECONDS, in_vain
+from labkit.cluster.kinds import DEPLOYMENT, POD, Kind
+from labkit.errors import InputError, WaitTimeoutError
 from labkit.observe.objects import find_workload, is_ready, is_terminating, name_of, namespace_of, pod_status
+
+IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName")
+
+TURN_SECONDS = 2.0
+"""So long an unknown image stays unnoticed: longer than all pods of a lesson take, so that no turn is wasted."""
 
 
 def missing_in_deployment(deployment: Obj) -> str:
@@ -50,35 +57,76 @@ def _done(pod: Obj) -> bool:
     return bool(pod.get("status", {}).get("phase") == "Succeeded")
 
 
+def unknown_image(pods: list[Obj]) -> InputError | None:
+    """The error for a pod whose image the embedded cluster does not have: waiting does not bring it."""
+    for pod in pods:
+        if is_terminating(pod):
+            continue
+        for state in pod.get("status", {}).get("containerStatuses") or []:
+            reason = ((state.get("state") or {}).get("waiting") or {}).get("reason")
+            if reason in IMAGE_REASONS:
+                return InputError(
+                    f"Pod {namespace_of(pod)}/{name_of(pod)} cannot start: {reason} for image {state.get('image')!r}.",
+                    meaning="The embedded cluster pulls no images. It has a catalogue of names that it knows.",
+                    next_step=f"lab.events({namespace_of(pod)!r}) lists the names. Correct the image and apply again.",
+                    image=state.get("image"),
+                )
+    return None
+
+
 def wait_until_ready(cluster: Cluster, what: str, *, limit: float = WAIT_SECONDS) -> list[Obj]:
     """Wait for a namespace (all its Deployments and pods) or one workload; returns the pods that are ready then.
 
-    Old pods of a rollout count as missing until they are gone, so that no request meets one of them.
+    Old pods of a rollout count as missing until they are gone, so that no request meets one of them. An image that
+    the embedded cluster does not know ends the wait early; on a real one, a pull may succeed yet.
     """
     if "/" in what:
         return _workload_ready(cluster, what, limit)
     cluster.get("namespaces", what)
     named = f"the Deployments of namespace {what} to be ready"
-    cluster.wait_until(DEPLOYMENT, missing_deployments(), what=named, namespace=what, limit=limit)
-    pods = f"the pods of namespace {what} to be ready"
-    return cluster.wait_until(POD, missing_pods, what=pods, namespace=what, limit=limit)
+    _wait(cluster, DEPLOYMENT, missing_deployments(), named, what, limit)
+    return _wait(cluster, POD, missing_pods, f"the pods of namespace {what} to be ready", what, limit)
 
 
 def _workload_ready(cluster: Cluster, what: str, limit: float) -> list[Obj]:
     reference = find_workload(cluster, what)
     if reference.kind == "Pod":
-        pod = reference.pods[0]
-        return cluster.wait_until(
-            POD,
-            lambda items: missing_pods([i for i in items if name_of(i) == reference.name]),
-            what=f"pod {reference} to be ready",
-            namespace=namespace_of(pod),
-            limit=limit,
-        )
+
+        def missing_pod(items: list[Obj]) -> str:
+            return missing_pods([i for i in items if name_of(i) == reference.name])
+
+        what = f"pod {reference} to be ready"
+        return _wait(cluster, POD, missing_pod, what, reference.namespace, limit, only=reference.name)
     missing = missing_deployments(frozenset({reference.name}))
     what = f"Deployment {reference} to be ready"
-    cluster.wait_until(DEPLOYMENT, missing, what=what, namespace=reference.namespace, limit=limit)
     deployment = cluster.get(DEPLOYMENT, reference.name, reference.namespace)
     selector = deployment["spec"]["selector"].get("matchLabels") or {}
+    _wait(cluster, DEPLOYMENT, missing, what, reference.namespace, limit, pods=selector)
     pods = f"the pods of {reference} to be ready"
-    return cluster.wait_until(POD, missing_pods, what=pods, namespace=reference.namespace, labels=selector, limit=limit)
+    return _wait(cluster, POD, missing_pods, pods, reference.namespace, limit, labels=selector, pods=selector)
+
+
+def _wait(
+    cluster: Cluster,
+    kind: Kind,
+    missing: Callable[[list[Obj]], str],
+    what: str,
+    namespace: str,
+    limit: float,
+    *,
+    labels: Mapping[str, str] | None = None,
+    pods: Mapping[str, str] | None = None,
+    only: str | None = None,
+) -> list[Obj]:
+    # A Deployment does not tell why its pods do not start, so they are looked at between two turns of the watch.
+    until = time.monotonic() + limit
+    while True:
+        turn = min(TURN_SECONDS, max(until - time.monotonic(), 0.1)) if cluster.is_embedded else limit
+        try:
+            return cluster.wait_until(kind, missing, what=what, namespace=namespace, labels=labels, limit=turn)
+        except WaitTimeoutError as error:
+            concerned = [p for p in cluster.objects(POD, namespace, labels=pods) if only in (None, name_of(p))]
+            if cluster.is_embedded and (hopeless := unknown_image(concerned)):
+                raise hopeless from None
+            if time.monotonic() >= until:
+                raise in_vain(what, error.details["seen"], limit) from None

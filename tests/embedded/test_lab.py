@@ -107,6 +107,20 @@ def test_leaving_says_what_was_not_put_back(chat: Lab) -> None:
         assert "not put back" not in str(lesson.leave())
 
 
+@pytest.mark.timeout(20)
+def test_an_unknown_image_ends_the_wait_with_its_name(chat: Lab) -> None:
+    deployment = chat.cluster.get("deployments", "chatbackend", "azureopenai")
+    container = deployment["spec"]["template"]["spec"]["containers"][0] | {"image": "chatbackendd:1.0"}
+    patch = {"spec": {"template": {"spec": {"containers": [container]}}}}
+    chat.cluster.patch("deployments", "chatbackend", patch, "azureopenai")
+    with pytest.raises(InputError, match=r"chatbackendd:1\.0"):
+        chat.wait_until_ready("azureopenai/chatbackend")
+    with pytest.raises(InputError, match=r"chatbackendd:1\.0"):
+        chat.wait_until_ready("azureopenai")
+    chat.apply("manifests/apps/chat/chatbackend.yaml")
+    chat.wait_until_ready("azureopenai")
+
+
 def test_permissive_accepts_both_and_the_counters_tell_which(chat: Lab) -> None:
     outside = chat.probe(OUTSIDE, URL, data=MESSAGE)
     inside = chat.probe(INSIDE, URL, data=MESSAGE)

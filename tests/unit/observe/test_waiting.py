@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from labkit.observe.waiting import missing_deployments, missing_in_deployment, missing_pods
+from labkit.observe.waiting import missing_deployments, missing_in_deployment, missing_pods, unknown_image
 from tests.unit.observe.builders import deployment, pod
 
 
@@ -39,3 +41,22 @@ def test_a_pod_that_ends_or_is_not_ready_is_missing() -> None:
     assert missing_pods([pod()]) == ""
     assert "old-1 is Terminating" in missing_pods([pod(), ending])
     assert "new-1" in missing_pods([pod("new-1", ready=False)])
+
+
+def stuck(reason: str) -> dict[str, Any]:
+    waiting = pod("stuck-1", ready=False)
+    waiting["status"]["containerStatuses"][0] |= {"image": "nosuch:1", "state": {"waiting": {"reason": reason}}}
+    return waiting
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"])
+def test_an_image_that_is_not_in_the_catalogue_is_named(reason: str) -> None:
+    error = unknown_image([pod(), stuck(reason)])
+    assert error is not None and "nosuch:1" in error.what and "lab.events" in error.next_step
+
+
+def test_no_other_reason_ends_a_wait_early() -> None:
+    assert unknown_image([pod(), stuck("CrashLoopBackOff"), stuck("ContainerCreating")]) is None
+    leaving = stuck("ImagePullBackOff")
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert unknown_image([leaving]) is None
