@@ -61,7 +61,7 @@ class Cluster:
         self.kubeconfig = kubeconfig
         self.context = context
         self.is_embedded = is_embedded
-        self.transport = Transport(kubeconfig, context)
+        self.transport = Transport(kubeconfig, context, known_as=name)
         self.discovery = Discovery(self.transport.fetch)
 
     @property
@@ -318,7 +318,11 @@ class Cluster:
         return change
 
     def restore(self, obj: Obj, kind: Kind) -> None:
-        """Put an object back as it was: replace it, or make it anew when it is gone."""
+        """Put an object back as it was: replace it, or make it anew when it is gone.
+
+        What is made anew is as old as now. Of several policies at one level the oldest counts, so restore them in
+        the order of their age.
+        """
         metadata = {k: v for k, v in obj["metadata"].items() if k not in ("resourceVersion", "uid", "managedFields")}
         wanted = {**obj, "metadata": metadata}
         name, namespace = metadata["name"], metadata.get("namespace")

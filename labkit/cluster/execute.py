@@ -104,7 +104,7 @@ def _handshake_error(error: Any, transport: Transport, pod: str, command: Sequen
     text = str(error.reason)
     match = re.match(r"Handshake status (\d+)", text)
     if not match:
-        return problems.unreachable(transport.server, transport.context, error.__context__ or error)
+        return problems.unreachable(transport.server, transport.known_as, error.__context__ or error)
     body = re.search(r"-\+-\+- b[\'\"](.*)[\'\"]$", text, re.DOTALL)
     status = None
     if body:

@@ -17,14 +17,14 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT")
 
 
-def unreachable(server: str, context: str, cause: BaseException) -> ClusterError:
+def unreachable(server: str, name: str, cause: BaseException) -> ClusterError:
     """Nobody answers at the kubeconfig's address."""
     return ClusterError(
-        f"The cluster of context {context!r} does not answer at {server}.",
+        f"The cluster {name!r} does not answer at {server}.",
         meaning=f"The kubeconfig was read, but the connection failed: {_innermost(cause)}.",
         next_step="Start the cluster (embedded: 'labkit up'), or choose another context.",
         server=server,
-        context=context,
+        cluster=name,
     )
 
 

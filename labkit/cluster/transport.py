@@ -34,9 +34,10 @@ class Answer:
 class Transport:
     """A connection pool to one API server, from one context of a kubeconfig. Safe to use from several threads."""
 
-    def __init__(self, kubeconfig: Path | None, context: str | None) -> None:
+    def __init__(self, kubeconfig: Path | None, context: str | None, *, known_as: str) -> None:
+        """`known_as` is what an error calls the cluster when nobody answers."""
         self._api = _api_client(kubeconfig, context)
-        self.context = context or "(current)"
+        self.known_as = known_as
         self._lock = threading.Lock()
 
     @property
@@ -140,9 +141,9 @@ class Transport:
                 return self._api.call_api(*serialized, _request_timeout=timeout)
             except ProtocolError as error:
                 if not attempts_left:
-                    raise problems.unreachable(self.server, self.context, error) from error
+                    raise problems.unreachable(self.server, self.known_as, error) from error
             except (HTTPError, OSError) as error:
-                raise problems.unreachable(self.server, self.context, error) from error
+                raise problems.unreachable(self.server, self.known_as, error) from error
         raise AssertionError("the loop returns or raises")
 
 

@@ -247,11 +247,22 @@ def _last_lines(path: Path, count: int = 3) -> str:
 
 @contextlib.contextmanager
 def _locked(paths: ClusterPaths) -> Iterator[None]:
-    """One `up` or `down` of a cluster at a time, across processes."""
-    lock = (paths.state_dir.parent / f".{paths.name}.lock").open("w")
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    """One `up` or `down` of a cluster at a time, across processes. The lock leaves no file behind."""
+    path = paths.state_dir.parent / f".{paths.name}.lock"
+    while True:
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                current = os.path.samestat(os.fstat(lock.fileno()), path.stat())
+            except FileNotFoundError:
+                current = False
+            if not current:
+                continue  # its holder removed it while we waited: whoever comes now makes a new one
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
 
 
 def _read_record(paths: ClusterPaths) -> dict[str, float] | None:

@@ -75,7 +75,10 @@ class Supervisor:
 
     async def _live(self, api: ApiServer) -> None:
         while not self.ending.is_set():
-            self.paths.heartbeat.touch()
+            try:
+                self.paths.heartbeat.touch()
+            except FileNotFoundError:
+                self.end("its state directory is gone")
             if self.idle_seconds and time.monotonic() - api.last_used > self.idle_seconds:
                 self.end(f"nobody used the API for {self.idle_seconds:.0f} s")
             with contextlib.suppress(TimeoutError):

@@ -87,6 +87,8 @@ class EnvoyProcess:
         return pidfd
 
     def _find(self) -> int | None:
+        if self._child and self._child.poll() is None:
+            return self._child.pid  # our own: nobody needs to tell us, even if our files are gone
         pid: int | None
         created: float | None
         try:
