@@ -42,7 +42,7 @@ Look
     lab.mtls_mode(namespace=None, workload=None)      "UNSET", "DISABLE", "PERMISSIVE", "STRICT"
     lab.effective_mtls(namespace)            per workload: mode, per port, who decided
     lab.certificate_of(workload)             facts of the certificate that its proxy presents: SPIFFE ID, issuer, times
-    lab.map(*namespaces)                     the encryption map as a picture with its text twin
+    lab.map(*namespaces)                     the encryption map: picture, text twin, .svg, .dot
 
 Try
     lab.probe(client, url, data=None, headers=None, method=None)        runs curl in the client -> Observation
@@ -112,7 +112,7 @@ if TYPE_CHECKING:
     from labkit.checks import CheckResult
     from labkit.observe.mesh import MeshStatus
     from labkit.pki import CertificateFacts
-    from labkit.views.map import MapModel
+    from labkit.views.encryption_map import EncryptionMap
     from labkit.views.tables import Table
 
 MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT")
@@ -493,13 +493,14 @@ class Lab:
         """The facts of the certificate that the workload's proxy presents."""
         return proxy.certificate(self.cluster, workload)
 
-    def map(self, *namespaces: str) -> MapModel:
+    def map(self, *namespaces: str) -> EncryptionMap:
         """The encryption map of some namespaces, or of all that hold pods."""
+        from labkit.views.encryption_map import EncryptionMap
         from labkit.views.model import make_map
 
         for name in namespaces:
             self.cluster.get(NAMESPACE, name)
-        return make_map(objects.take_snapshot(self.cluster, *namespaces), self._seen)
+        return EncryptionMap(make_map(objects.take_snapshot(self.cluster, *namespaces), self._seen))
 
     # -- try ----------------------------------------------------------------------------------------------------
 

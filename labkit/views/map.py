@@ -1,4 +1,6 @@
-"""The encryption map: who may speak to whom, and how. Pure data here; `layout` places it and `drawing` paints it.
+"""The encryption map: who may speak to whom, and how. Pure data.
+
+`layout` places it, `drawing` paints it, and `encryption_map` is what a notebook shows.
 
 A state is told three times, by the line's style, by a glyph and by a word, and only then by its colour.
 """
@@ -6,10 +8,8 @@ A state is told three times, by the line's style, by a glyph and by a word, and 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from html import escape
-from typing import Any
 
 
 class EdgeState(StrEnum):
@@ -92,7 +92,7 @@ class MapEdge:
         return text + (" What was seen is not what the policies say." if self.disagrees else "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MapModel:
     """The whole map. Order does not matter: it is sorted before it is drawn, so that nodes keep their places."""
 
@@ -100,7 +100,6 @@ class MapModel:
     nodes: tuple[MapNode, ...] = ()
     edges: tuple[MapEdge, ...] = ()
     title: str = "Encryption map"
-    _cache: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def sorted_nodes(self) -> list[MapNode]:
         return sorted(self.nodes, key=lambda node: node.id)
@@ -123,39 +122,10 @@ class MapModel:
         counts = [f"{number} {state}" for state in EdgeState if (number := self.count(state))]
         return f"{self.title}: {', '.join(counts) or 'no edges'}"
 
-    def to_dot(self) -> str:
-        """The map as Graphviz source."""
-        from labkit.views.layout import dot_of
-
-        return dot_of(self)
-
-    def svg(self, *, standalone: bool = True) -> str:
-        """The map as SVG: `standalone` with its own light paper, else with the colours of the page around it."""
-        key = "standalone" if standalone else "inline"
-        if key not in self._cache:
-            from labkit.views.drawing import draw_map
-
-            self._cache[key] = draw_map(self, standalone=standalone)
-        return self._cache[key]
-
     def __str__(self) -> str:
         return "\n".join([self.summary(), *(f"- {sentence}" for sentence in self.sentences())])
 
     __repr__ = __str__
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        # JupyterLab shows image/svg+xml as an <img>, which the page's theme does not reach: so there is also
-        # text/html, with the SVG inline. Whoever shows no HTML takes the standalone picture, or the sentences.
-        return {"text/html": self._html(), "image/svg+xml": self.svg(), "text/plain": str(self)}
-
-    def _html(self) -> str:
-        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences())
-        return (
-            f'<figure style="margin:4px 0">{self.svg(standalone=False)}'
-            f'<figcaption aria-live="polite"><details><summary style="cursor:pointer;opacity:.75">In words</summary>'
-            f'<ul style="margin:4px 0 0 0;padding-left:1.4em;line-height:1.5">{items}</ul></details></figcaption>'
-            "</figure>"
-        )
 
 
 def text_twin(edges: Iterable[MapEdge]) -> str:

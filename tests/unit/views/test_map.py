@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from labkit.views.encryption_map import EncryptionMap
 from labkit.views.layout import place
 from labkit.views.map import EdgeState, MapEdge, MapModel, MapNode, NamespaceBox
 
@@ -48,18 +49,18 @@ def test_the_text_twin_tells_every_edge_once() -> None:
 def test_a_disagreement_is_said_and_drawn() -> None:
     edge = small(EdgeState.REFUSED, seen="HTTP 200", disagrees=True)
     assert "not what the policies say" in edge.edges[1].sentence
-    assert "≠ HTTP 200" in edge.svg()
+    assert "≠ HTTP 200" in EncryptionMap(edge).svg
 
 
 def test_the_bundle_has_a_picture_and_its_words() -> None:
-    bundle = small()._repr_mimebundle_()
+    bundle = EncryptionMap(small())._repr_mimebundle_()
     assert set(bundle) == {"text/html", "image/svg+xml", "text/plain"}
     assert bundle["text/plain"] == str(small())
     assert bundle["image/svg+xml"].startswith("<svg")
 
 
 def test_the_picture_is_well_formed_and_has_an_alternative_text() -> None:
-    root = ET.fromstring(small(EdgeState.REFUSED).svg())
+    root = ET.fromstring(EncryptionMap(small(EdgeState.REFUSED)).svg)
     assert root.get("role") == "img"
     assert root.findtext(f"{SVG}title") == small(EdgeState.REFUSED).summary()
     assert "is refused by" in (root.findtext(f"{SVG}desc") or "")
@@ -67,25 +68,25 @@ def test_the_picture_is_well_formed_and_has_an_alternative_text() -> None:
 
 def test_names_are_escaped() -> None:
     odd = MapModel((NamespaceBox("a"),), (MapNode("a", "x<&y"),), ())
-    assert "x&lt;&amp;y" in odd.svg()
+    assert "x&lt;&amp;y" in EncryptionMap(odd).svg
 
 
 @pytest.mark.parametrize("state", [EdgeState.MTLS, EdgeState.PLAINTEXT, EdgeState.REFUSED])
 def test_a_state_has_its_own_dash_and_word(state: EdgeState) -> None:
-    text = small(state).svg()
+    text = EncryptionMap(small(state)).svg
     dashes = {line.split("{")[1] for line in text.split(".lkm .lkm-")[1:] if "stroke-dasharray" in line.split("}")[0]}
     assert len(dashes) >= 4
     assert text.count(f">{state}<") >= 2  # on the line and in the legend
 
 
 def test_injected_and_plain_nodes_look_different() -> None:
-    text = small().svg()
+    text = EncryptionMap(small()).svg
     assert text.count('class="lkm-in" x=') == 2  # the outline around an injected node
     assert "1 pod · no sidecar" in text
 
 
 def test_the_inline_picture_takes_the_colours_of_the_page() -> None:
-    inline, alone = small().svg(standalone=False), small().svg()
+    inline, alone = EncryptionMap(small()).inline_svg, EncryptionMap(small()).svg
     assert "--jp-ui-font-color1" in inline
     assert 'data-jp-theme-light="false"' in inline
     assert "--jp" not in alone
@@ -110,17 +111,17 @@ def test_edges_to_one_server_end_beside_each_other() -> None:
 
 def test_an_edge_to_nowhere_is_left_out() -> None:
     model = MapModel((NamespaceBox("foo"),), (MapNode("foo", "a"),), (MapEdge("foo/a", "foo/gone", 80),))
-    assert "foo/gone" not in model.to_dot()
-    assert model.svg()
+    assert "foo/gone" not in EncryptionMap(model).dot
+    assert EncryptionMap(model).svg
 
 
 def test_an_empty_map_says_so() -> None:
-    assert "Nothing runs" in MapModel().svg()
+    assert "Nothing runs" in EncryptionMap(MapModel()).svg
     assert str(MapModel()) == "Encryption map: no edges"
 
 
 def test_the_source_names_the_workloads() -> None:
-    source = small().to_dot()
+    source = EncryptionMap(small()).dot
     assert "cluster_foo" in source and "label=server" in source
 
 
@@ -128,7 +129,8 @@ def test_four_threads_draw_at_once_and_the_process_lives() -> None:
     """Graphviz's library aborts without the lock."""
     drawn: list[str] = []
     threads = [
-        threading.Thread(target=lambda: drawn.extend(small(state).svg() for state in EdgeState)) for _ in range(4)
+        threading.Thread(target=lambda: drawn.extend(EncryptionMap(small(state)).svg for state in EdgeState))
+        for _ in range(4)
     ]
     for thread in threads:
         thread.start()
