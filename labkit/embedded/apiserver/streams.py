@@ -1,7 +1,8 @@
 """Streams to a pod's node: logs, exec, attach, port-forward. The API server finds the kubelet and passes bytes on.
 
-Nothing of the streams is understood here: a websocket's messages go through as they come, in both directions, under
-the subprotocol that client and kubelet agree on.
+A websocket's messages of exec and attach go through as they come, in both directions, under the subprotocol that
+client and kubelet agree on. SPDY, which kubectl used for all streams up to 1.29 and still uses for port-forward, ends
+here (`remotecommand`, `portforwarding`): the kubelet speaks websockets only.
 """
 
 from __future__ import annotations
@@ -9,21 +10,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import aiohttp
 from aiohttp import WSMsgType, web
 
+from labkit.embedded.apiserver import portforwarding, remotecommand
+from labkit.embedded.apiserver.bytepipes import UpgradedPipe, WebSocketPipe
 from labkit.embedded.apiserver.failures import StatusError, bad_request, not_found, unavailable
 from labkit.embedded.apiserver.resources import NODES, PODS
 from labkit.embedded.apiserver.storage import Storage
 from labkit.embedded.paths import ClusterPaths
 
 Object = dict[str, Any]
+Query = list[tuple[str, str]]
 
 # Offered to the kubelet when a client names no subprotocol of its own, as some libraries do.
 _DEFAULT_PROTOCOLS = ("v4.channel.k8s.io",)
+_FORWARD_PROTOCOLS = ("v5.channel.k8s.io",)
 _CONNECT_SECONDS = 5.0  # a kubelet on the same machine answers in milliseconds or not at all
 
 
@@ -95,37 +100,77 @@ class Streams:
             raise unavailable(f"error trying to reach the kubelet: {error}") from None
 
     async def upgrade(self, request: web.Request, verb: str, namespace: str, name: str) -> web.StreamResponse:
-        """exec, attach and portForward: a websocket to the client, another to the kubelet."""
+        """exec, attach and portForward: an upgraded connection to the client, websockets to the kubelet."""
         url = self._container_url(verb, namespace, name, request.query)
-        if request.headers.get("Upgrade", "").lower() != "websocket":
-            # What kubectl up to 1.29 does first; it reads this message to its user.
-            raise bad_request(
-                "Upgrade request required: this API server streams over websockets; use kubectl 1.30 or newer, or set "
-                "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true with kubectl 1.29"
-            )
-        offered = request.headers.get("Sec-WebSocket-Protocol", "")
-        protocols = tuple(word.strip() for word in offered.split(",") if word.strip()) or _DEFAULT_PROTOCOLS
-        try:
-            upstream = await self.session().ws_connect(
-                url, params=_query(request), protocols=protocols, max_msg_size=0, autoping=True
-            )
-        except aiohttp.WSServerHandshakeError as error:
-            raise await self._handshake_failure(url, request, error) from None
-        except aiohttp.ClientError as error:
-            raise unavailable(f"error trying to reach the kubelet: {error}") from None
-        async with upstream:
+        wanted = request.headers.get("Upgrade", "").lower()
+        if wanted == "websocket":
+            if verb == "portForward":
+                return await self._forward_by_websocket(request, url, name)
+            return await self._pass_websocket(request, url)
+        if wanted == "spdy/3.1":
+            if verb == "portForward":
+                _negotiate(request, portforwarding.PROTOCOL)
+                pipe = UpgradedPipe()
+                response = await pipe.accept(request, _spdy(portforwarding.PROTOCOL))
+                await portforwarding.SpdyPortForward(pipe, name, self._dialler(url)).run()
+                return response
+            return await self._run_by_spdy(request, url)
+        raise bad_request("Upgrade request required: this is a stream, over a websocket or SPDY/3.1")
+
+    async def _run_by_spdy(self, request: web.Request, url: str) -> web.StreamResponse:
+        _negotiate(request, remotecommand.PROTOCOL)
+        kubelet = await self._kubelet(url, _query(request), (remotecommand.KUBELET_PROTOCOL,))
+        async with kubelet:
+            pipe = UpgradedPipe()
+            response = await pipe.accept(request, _spdy(remotecommand.PROTOCOL))
+            await remotecommand.SpdyCommand(pipe, kubelet, remotecommand.wanted_streams(request.query)).run()
+        return response
+
+    async def _forward_by_websocket(self, request: web.Request, url: str, name: str) -> web.StreamResponse:
+        offered = _offered(request)
+        if portforwarding.TUNNEL in offered:
+            tunnel = web.WebSocketResponse(protocols=(portforwarding.TUNNEL,), max_msg_size=0)
+            await tunnel.prepare(request)
+            await portforwarding.SpdyPortForward(WebSocketPipe(tunnel), name, self._dialler(url)).run()
+            return tunnel
+        ports = portforwarding.ports_of(request.query.getall("ports", []))
+        if offered and portforwarding.CHANNELS not in offered:
+            raise bad_request(f"of the subprotocols {', '.join(offered)} none is {portforwarding.CHANNELS}")
+        socket = web.WebSocketResponse(protocols=(portforwarding.CHANNELS,) if offered else (), max_msg_size=0)
+        await socket.prepare(request)
+        await portforwarding.forward_channels(socket, name, ports, self._dialler(url))
+        return socket
+
+    def _dialler(self, url: str) -> portforwarding.Dial:
+        def dial(port: int) -> Awaitable[aiohttp.ClientWebSocketResponse]:
+            return self._kubelet(url, [("port", str(port))], _FORWARD_PROTOCOLS)
+
+        return dial
+
+    async def _pass_websocket(self, request: web.Request, url: str) -> web.StreamResponse:
+        offered = _offered(request)
+        async with await self._kubelet(url, _query(request), offered or _DEFAULT_PROTOCOLS) as upstream:
             chosen = (upstream.protocol,) if upstream.protocol and offered else ()
             downstream = web.WebSocketResponse(protocols=chosen, max_msg_size=0)
             await downstream.prepare(request)
             await _join(downstream, upstream)
         return downstream
 
-    async def _handshake_failure(
-        self, url: str, request: web.Request, error: aiohttp.WSServerHandshakeError
-    ) -> StatusError:
+    async def _kubelet(self, url: str, query: Query, protocols: tuple[str, ...]) -> aiohttp.ClientWebSocketResponse:
+        """A websocket to the kubelet. Raises what it says when it refuses."""
+        try:
+            return await self.session().ws_connect(
+                url, params=query, protocols=protocols, max_msg_size=0, autoping=True
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            raise await self._handshake_failure(url, query, error) from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise unavailable(f"error trying to reach the kubelet: {error}") from None
+
+    async def _handshake_failure(self, url: str, query: Query, error: aiohttp.WSServerHandshakeError) -> StatusError:
         """A failed handshake hides the kubelet's words, so ask again without one."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with self.session().get(url, params=_query(request)) as answer:
+            async with self.session().get(url, params=query) as answer:
                 if answer.status != 200:
                     return await _refused(answer)
         return StatusError(error.status or 500, "BadRequest", f"the kubelet refused the stream: {error.message}")
@@ -145,7 +190,26 @@ def _container(spec: Object, pod: str, wanted: str) -> str:
     raise bad_request(f"a container name must be specified for pod {pod}, choose one of: [{' '.join(names)}]{more}")
 
 
-def _query(request: web.Request) -> list[tuple[str, str]]:
+def _offered(request: web.Request) -> tuple[str, ...]:
+    """The subprotocols that a websocket's client offers."""
+    headers = request.headers.getall("Sec-WebSocket-Protocol", [])
+    return tuple(word.strip() for header in headers for word in header.split(",") if word.strip())
+
+
+def _negotiate(request: web.Request, ours: str) -> None:
+    """The version of a stream's protocol over SPDY. Raises 403, as Kubernetes does, if the client has not ours."""
+    headers = request.headers.getall("X-Stream-Protocol-Version", [])
+    offered = [word.strip() for header in headers for word in header.split(",") if word.strip()]
+    if offered and ours not in offered:
+        text = f"unable to negotiate protocol: client supports [{' '.join(offered)}], server accepts [{ours}]"
+        raise StatusError(403, "Forbidden", f"unable to upgrade: {text}")
+
+
+def _spdy(protocol: str) -> dict[str, str]:
+    return {"Upgrade": "SPDY/3.1", "X-Stream-Protocol-Version": protocol}
+
+
+def _query(request: web.Request) -> Query:
     return [(key, value) for key, value in request.query.items() if key != "container"]
 
 

@@ -1,4 +1,4 @@
-"""The kubelet's HTTPS API: logs, exec, attach, the list of pods. The API server is its only client.
+"""The kubelet's HTTPS API: logs, exec, attach, port-forward, the list of pods. The API server is its only client.
 
 Certificates come from the cluster's own CA, and a caller needs the token that both read from the cluster's
 directory; another user of the machine can do neither.
@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 
 from aiohttp import web
 
+from labkit.embedded.node import portforward
 from labkit.embedded.node.container import Container
 from labkit.embedded.node.logs import LogFile, LogOptions, read_log
 from labkit.embedded.node.pod import PodWorker
@@ -86,6 +87,7 @@ class KubeletApi:
                 web.get("/containerLogs/{namespace}/{pod}/{container}", self._container_logs),
                 web.get("/exec/{namespace}/{pod}/{container}", self._exec),
                 web.get("/attach/{namespace}/{pod}/{container}", self._attach),
+                web.get("/portForward/{namespace}/{pod}", self._port_forward),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
@@ -138,15 +140,19 @@ class KubeletApi:
         pods = [worker.pod for worker in self._workers()]
         return web.json_response({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods})
 
-    def _find(self, request: web.Request) -> tuple[PodWorker, Container]:
-        namespace, name, wanted = (request.match_info[key] for key in ("namespace", "pod", "container"))
+    def _find_pod(self, request: web.Request) -> PodWorker:
+        namespace, name = (request.match_info[key] for key in ("namespace", "pod"))
         same = (w for w in self._workers() if (w.record.namespace, w.record.name) == (namespace, name))
         worker = max(same, key=_created, default=None)  # a pod that is still ending may have the name, too
         if worker is None:
             raise web.HTTPNotFound(text=f'pod "{name}" not found on {self._node_name}')
+        return worker
+
+    def _find(self, request: web.Request) -> tuple[PodWorker, Container]:
+        worker, wanted = self._find_pod(request), request.match_info["container"]
         container = worker.container(wanted)
         if container is None:
-            raise web.HTTPNotFound(text=f"container {wanted} is not valid for pod {name}")
+            raise web.HTTPNotFound(text=f"container {wanted} is not valid for pod {worker.record.name}")
         return worker, container
 
     # Logs
@@ -173,10 +179,10 @@ class KubeletApi:
 
     # Streams
 
-    async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(protocols=PROTOCOLS, heartbeat=HEARTBEAT, max_msg_size=0)
+    async def _websocket(self, request: web.Request, protocols: tuple[str, ...] = PROTOCOLS) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(protocols=protocols, heartbeat=HEARTBEAT, max_msg_size=0)
         if not socket.can_prepare(request).ok:
-            raise web.HTTPBadRequest(text="exec and attach need a websocket; use a newer kubectl (1.30)")
+            raise web.HTTPBadRequest(text="the kubelet streams over websockets only")
         await socket.prepare(request)
         return socket
 
@@ -201,6 +207,15 @@ class KubeletApi:
         log = self._logs.watch(container.log_file())
         ended = container.ended_event(container.record.attempt)
         await attach_to_container(socket, container, StreamOptions.of(request.query), log, ended)
+        return socket
+
+    async def _port_forward(self, request: web.Request) -> web.StreamResponse:
+        worker = self._find_pod(request)
+        port = request.query.get("port", "")
+        if not port.isdecimal() or not 1 <= int(port) <= 65535:
+            raise web.HTTPBadRequest(text=f'unable to parse "{port}" as a port')
+        socket = await self._websocket(request, portforward.PROTOCOLS)
+        await portforward.forward(socket, worker.sandbox, worker.record.name, int(port))
         return socket
 
 
