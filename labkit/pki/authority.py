@@ -141,6 +141,7 @@ class CertificateAuthority:
         dns_names: Sequence[str] = (),
         ip_addresses: Sequence[str] = (),
         common_name: str = "",
+        organizations: Sequence[str] = (),
         ttl: timedelta = WORKLOAD_TTL,
         not_before: datetime | None = None,
         client: bool = True,
@@ -154,7 +155,7 @@ class CertificateAuthority:
         certificate = self._sign_leaf(
             key.public_key(),
             _alternative_names(spiffe_id, dns_names, ip_addresses),
-            _name(common_name, ""),
+            _name(common_name, *organizations),
             _validity(ttl, not_before),
             _usages(client, server),
         )
@@ -193,8 +194,8 @@ class CertificateAuthority:
         return f"CertificateAuthority({kind} {_short(self._certificate)})"
 
 
-def _name(common_name: str, organization: str) -> x509.Name:
-    pairs = ((NameOID.ORGANIZATION_NAME, organization), (NameOID.COMMON_NAME, common_name))
+def _name(common_name: str, *organizations: str) -> x509.Name:
+    pairs = [(NameOID.ORGANIZATION_NAME, name) for name in organizations] + [(NameOID.COMMON_NAME, common_name)]
     return x509.Name([x509.NameAttribute(oid, value) for oid, value in pairs if value])
 
 

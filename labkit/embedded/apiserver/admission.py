@@ -20,7 +20,7 @@ from typing import Any
 from labkit.embedded.apiserver import patches
 from labkit.embedded.apiserver.failures import Cause, StatusError
 from labkit.embedded.apiserver.resources import NAMESPACES, Catalogue, Kind
-from labkit.embedded.apiserver.reviews import USER
+from labkit.embedded.apiserver.reviews import current_user
 from labkit.embedded.apiserver.selectors import LabelTest, selector_test
 from labkit.embedded.apiserver.storage import Record, Storage
 from labkit.embedded.apiserver.webhooks import CallFailed, WebhookClient
@@ -191,7 +191,8 @@ def _request(review: Review, obj: Object | None, uid: str) -> Object:
         request["namespace"] = review.namespace
     if review.subresource:
         request["subResource"] = request["requestSubResource"] = review.subresource
-    request |= {"operation": review.operation, "userInfo": USER, "object": obj, "oldObject": review.old}
+    request |= {"operation": review.operation, "userInfo": current_user.get().as_json()}
+    request |= {"object": obj, "oldObject": review.old}
     return {
         "kind": "AdmissionReview",
         "apiVersion": "admission.k8s.io/v1",

@@ -56,6 +56,7 @@ def _parse_json(body: bytes) -> Any:
         raise bad_request("the object is nested too deeply") from None
     except ValueError as error:  # also UnicodeDecodeError, JSONDecodeError and numbers of too many digits
         raise bad_request(f"couldn't get version/kind; json parse error: {error}") from None
+    check_depth(value)
     return _without_surrogates(value) if b"\\u" in body else value
 
 

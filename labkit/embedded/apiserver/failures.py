@@ -160,6 +160,18 @@ def expired(message: str) -> StatusError:
     return StatusError(410, "Expired", message)
 
 
+def version_too_large(version: int, current: int) -> StatusError:
+    """504: a version that is still to come, which a real server waits for in vain."""
+    message = f"Too large resource version: {version}, current: {current}"
+    causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
+    return StatusError(504, "Timeout", message, {"causes": causes, "retryAfterSeconds": 1})
+
+
+def timed_out(message: str) -> StatusError:
+    """504: the request was not complete in time."""
+    return StatusError(504, "Timeout", f"Timeout: {message}")
+
+
 def too_large(limit: int) -> StatusError:
     """413: the body is larger than the server reads."""
     return StatusError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")

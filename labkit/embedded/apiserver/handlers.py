@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import random
 from typing import Any
 
 from aiohttp import web
 
 from labkit.embedded.apiserver import apply, patches, tables
+from labkit.embedded.apiserver.bodies import read_body
 from labkit.embedded.apiserver.decoding import parse_body
+from labkit.embedded.apiserver.deletions import DeleteOptions
 from labkit.embedded.apiserver.failures import (
+    Cause,
     StatusError,
     bad_request,
     expired,
+    invalid_object,
     method_not_allowed,
     no_such_path,
     not_found,
     unsupported_media_type,
 )
-from labkit.embedded.apiserver.registry import Change, DeleteOptions, Registry, WriteOptions
+from labkit.embedded.apiserver.listing import check_list_options, integer, page, version_in
+from labkit.embedded.apiserver.registry import Change, Registry, WriteOptions
 from labkit.embedded.apiserver.requests import Accepted, Target, is_true, parse_accept
 from labkit.embedded.apiserver.resources import Kind
 from labkit.embedded.apiserver.reviews import answer_review
@@ -42,16 +45,6 @@ def json_answer(body: bytes, status: int = 200, warnings: list[str] | None = Non
         quoted = " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"')[:4096]
         response.headers.add("Warning", f'299 - "{quoted}"')
     return response
-
-
-def integer(query: Any, name: str) -> int | None:
-    """A whole number in the query, or None. Raises 400."""
-    text = query.get(name, "")
-    if not text:
-        return None
-    if not (text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() and len(text) < 19):
-        raise bad_request(f'invalid query parameter {name}: strconv.ParseInt: parsing "{text[:40]}": invalid syntax')
-    return int(text)
 
 
 class Handlers:
@@ -81,7 +74,8 @@ class Handlers:
         if request.method == "GET" or request.method == "HEAD":
             return await self._get(request, kind, target)
         verbs = {"POST": "create", "PUT": "update", "PATCH": "patch"}
-        verb = verbs.get(request.method, "delete" if target.name else "deletecollection")
+        verbs["DELETE"] = "delete" if target.name else "deletecollection"
+        verb = verbs.get(request.method, "")
         if verb not in kind.verbs or (
             (verb == "create") == bool(target.name) and verb not in ("delete", "deletecollection")
         ):
@@ -105,10 +99,12 @@ class Handlers:
         if target.name and not is_true(request.query.get("watch")):
             record = self.registry.read(kind, target.namespace, target.name)
             return json_answer(self._one(kind, record, accepted, request))
+        version = version_in(request.query)
+        check_list_options(request.query)
         view = self._view(request, kind, target, accepted)
         if is_true(request.query.get("watch")):
-            return await self._watch(request, view)
-        return json_answer(self._list(request, view, accepted))
+            return await self._watch(request, view, version or 0)
+        return json_answer(self._list(request, view, accepted, version))
 
     def _one(self, kind: Kind, record: Record, accepted: Accepted, request: web.Request) -> bytes:
         if accepted.metadata_only:
@@ -152,57 +148,30 @@ class Handlers:
 
         return render
 
-    def _list(self, request: web.Request, view: View, accepted: Accepted) -> bytes:
+    def _list(self, request: web.Request, view: View, accepted: Accepted, version: int | None) -> bytes:
         kind = view.kind
-        records = [r for r in self.storage.records(kind.resource, view.namespace) if view.matches(r)]
-        metadata: Object = {"resourceVersion": str(self.storage.version)}
-        records = self._page(request, records, metadata)
+        metadata: Object = {}
+        records = page(self.storage, request.query, view, version, metadata)
         if accepted.table:
             columns, row = tables.layout(kind)
             include = request.query.get("includeObject", "Metadata")
             rows = [tables.table_row(row, self._load(kind, record), include) for record in records]
             return encode(tables.make_table(columns, rows, metadata))
-        name, version = (
+        name, api_version = (
             ("PartialObjectMetadataList", "meta.k8s.io/v1")
             if accepted.metadata_only
             else (kind.list_name, kind.api_version)
         )
-        head = encode({"kind": name, "apiVersion": version, "metadata": metadata})
+        head = encode({"kind": name, "apiVersion": api_version, "metadata": metadata})
         return head[:-1] + b',"items":[' + b",".join(map(view.render, records)) + b"]}"
-
-    def _page(self, request: web.Request, records: list[Record], metadata: Object) -> list[Record]:
-        """Cut the list by `limit` and `continue`; says in `metadata` how to go on."""
-        wanted = request.query.get("resourceVersion", "")
-        if wanted and not wanted.isdigit():
-            raise bad_request(f'resourceVersion: Invalid value: "{wanted[:40]}": strconv.ParseUint: invalid syntax')
-        limit = integer(request.query, "limit") or 0
-        if token := request.query.get("continue", ""):
-            version, start = self._continue_from(token)
-            metadata["resourceVersion"] = str(version)
-            records = [r for r in records if [r.namespace, r.name] > start]
-        if limit <= 0 or len(records) <= limit:
-            return records
-        last = records[limit - 1]
-        position = {"v": "meta.k8s.io/v1", "rv": int(metadata["resourceVersion"]), "start": [last.namespace, last.name]}
-        metadata["continue"] = base64.urlsafe_b64encode(encode(position)).decode()
-        metadata["remainingItemCount"] = len(records) - limit
-        return records[:limit]
-
-    def _continue_from(self, token: str) -> tuple[int, list[str]]:
-        try:
-            position = json.loads(base64.urlsafe_b64decode(token))
-            version, start = int(position["rv"]), [str(part) for part in position["start"]]
-        except (ValueError, KeyError, TypeError):
-            raise bad_request("continue key is not valid") from None
-        if version < self.storage.oldest_version:
-            raise expired("The provided continue parameter is too old to display a consistent list result.")
-        return version, start
 
     # Watching.
 
-    async def _watch(self, request: web.Request, view: View) -> web.StreamResponse:
+    async def _watch(self, request: web.Request, view: View, version: int) -> web.StreamResponse:
         query = request.query
-        version = self._watch_version(query.get("resourceVersion", ""))
+        if version > self.storage.version:
+            # A version of the future: the client talked to another cluster of this name, or to one since reset.
+            raise expired(f"Too large resource version: {version}, current: {self.storage.version}")
         initial = is_true(query.get("sendInitialEvents"))
         bookmarks = is_true(query.get("allowWatchBookmarks"))
         seconds = integer(query, "timeoutSeconds") or random.uniform(*WATCH_SECONDS)  # noqa: S311
@@ -222,6 +191,8 @@ class Handlers:
             await response.write(error_line(failure))
             return response
         self._watches.add(watch)
+        if request.transport:
+            watch.on_overrun = request.transport.abort
         try:
             await response.prepare(request)
             async for block in watch.lines(seconds):
@@ -233,19 +204,10 @@ class Handlers:
             watch.close()
         return response
 
-    def _watch_version(self, text: str) -> int:
-        if text and not text.isdigit():
-            raise bad_request(f'resourceVersion: Invalid value: "{text[:40]}": strconv.ParseUint: invalid syntax')
-        version = int(text[:19] or 0)
-        if version > self.storage.version:
-            # A version of the future: the client talked to another cluster of this name, or to one since reset.
-            raise expired(f"Too large resource version: {version}, current: {self.storage.version}")
-        return version
-
     # Writing.
 
     async def _body(self, request: web.Request) -> Any:
-        return parse_body(await request.read(), request.headers.get("Content-Type", ""))
+        return parse_body(await read_body(request), request.headers.get("Content-Type", ""))
 
     def _write_options(self, request: web.Request) -> WriteOptions:
         query = request.query
@@ -290,7 +252,7 @@ class Handlers:
         if not isinstance(body, dict):
             raise bad_request("the object provided is unrecognized (must be of type object)")
         record = await self.registry.update(
-            kind, target.namespace, target.name, lambda _: _with_metadata(body), options, target.subresource
+            kind, target.namespace, target.name, lambda _: _replacement(kind, body), options, target.subresource
         )
         return self._written(request, kind, record, 200, options)
 
@@ -299,7 +261,7 @@ class Handlers:
         media = request.headers.get("Content-Type", "").split(";")[0].strip()
         if media not in patches.PATCH_TYPES:
             raise unsupported_media_type(patches.PATCH_TYPES)
-        body = parse_body(await request.read(), media)
+        body = parse_body(await read_body(request), media)
         if media == patches.APPLY_PATCH:
             return await self._apply(request, kind, target, body, options)
 
@@ -334,7 +296,7 @@ class Handlers:
     # Deleting.
 
     async def _delete_options(self, request: web.Request) -> DeleteOptions:
-        raw = await request.read()
+        raw = await read_body(request)
         body = parse_body(raw, request.headers.get("Content-Type", "")) if raw.strip() else {}
         if not isinstance(body, dict):
             raise bad_request("DeleteOptions must be an object")
@@ -343,10 +305,10 @@ class Handlers:
         grace = body.get("gracePeriodSeconds", integer(query, "gracePeriodSeconds"))
         if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int) or abs(grace) > 2**40):
             raise bad_request("gracePeriodSeconds: Invalid value")
-        propagation = body.get("propagationPolicy") or query.get("propagationPolicy") or "Background"
+        propagation = body.get("propagationPolicy") or query.get("propagationPolicy") or ""
         if body.get("orphanDependents") or is_true(query.get("orphanDependents")):
             propagation = "Orphan"
-        if propagation not in ("Background", "Foreground", "Orphan"):
+        if propagation not in ("", "Background", "Foreground", "Orphan"):
             raise bad_request(
                 f'propagationPolicy: Unsupported value: "{propagation}": '
                 'supported values: "Background", "Foreground", "Orphan"'
@@ -409,6 +371,30 @@ class Handlers:
         # The query of a proxied request is for whoever is behind the proxy.
         options = WriteOptions() if target.subresource == "proxy" else self._write_options(request)
         return await self.subresources.handle(request, kind, target, options)
+
+
+# Kinds of which an update has to say which version it is of (AllowUnconditionalUpdate in Kubernetes' strategies).
+_CONDITIONAL = frozenset(
+    {
+        "/serviceaccounts",
+        "admissionregistration.k8s.io/mutatingwebhookconfigurations",
+        "admissionregistration.k8s.io/validatingwebhookconfigurations",
+        "apiextensions.k8s.io/customresourcedefinitions",
+        "coordination.k8s.io/leases",
+        "policy/poddisruptionbudgets",
+    }
+)
+
+
+def _replacement(kind: Kind, body: Object) -> Object:
+    """What a client puts in the place of an object. Raises 422 where it has to name the version that it replaces."""
+    replacement = _with_metadata(body)
+    if (kind.custom or kind.resource in _CONDITIONAL) and not replacement["metadata"].get("resourceVersion"):
+        cause = Cause(
+            "metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0x0: must be specified for an update"
+        )
+        raise invalid_object(kind.kind, kind.group, str(replacement["metadata"].get("name", "")), [cause])
+    return replacement
 
 
 def _with_metadata(body: Object) -> Object:

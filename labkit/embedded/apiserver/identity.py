@@ -1,7 +1,8 @@
 """Who the server is and whom it serves: the cluster's CA, the server's certificate, the token, the kubeconfig.
 
-One user, one bearer token. All files are private (0600) and lie in the cluster's own directory (0700). The CA signs
-only this cluster's API server and kubelet; the mesh has another one.
+Whoever has the bearer token is the administrator; whoever has a client certificate of the cluster's CA is who the
+certificate says. Both may do everything. All files are private (0600) and lie in the cluster's own directory (0700).
+The CA signs for this cluster alone; the mesh has another one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
+from labkit.embedded.apiserver.reviews import User
 from labkit.embedded.paths import ClusterPaths
 from labkit.pki import CertificateAuthority
 
@@ -71,8 +74,28 @@ def server_tls(paths: ClusterPaths) -> ssl.SSLContext:
     """The server's side of TLS. Only HTTP/1.1 is spoken, and said so in ALPN."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(paths.pki_dir / "apiserver.crt", paths.pki_dir / "apiserver.key")
+    # Clients may show a certificate. OpenSSL refuses, in the handshake, one that the cluster's CA did not issue for
+    # clients or whose time is over; whoever shows none is asked for the token.
+    context.load_verify_locations(paths.pki_dir / "ca.crt")
+    context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def certificate_user(certificate: Any, moment: float) -> User | None:
+    """Whom a verified certificate (as `SSLSocket.getpeercert` gives it) stands for at a time in Unix seconds.
+
+    The common name is the user, each organization is a group
+    (https://kubernetes.io/docs/reference/access-authn-authz/authentication/#x509-client-certificates).
+    """
+    if not certificate:
+        return None
+    pairs = [pair for names in certificate.get("subject", ()) for pair in names]
+    name = next((value for key, value in pairs if key == "commonName"), "")
+    # A connection may outlive the certificate that opened it.
+    if not name or ssl.cert_time_to_seconds(certificate["notAfter"]) < moment:
+        return None
+    return User(name, tuple(value for key, value in pairs if key == "organizationName"))
 
 
 def write_kubeconfig(paths: ClusterPaths, address: str, port: int, token: str) -> None:

@@ -72,6 +72,8 @@ def prepare_create(kind: Kind, obj: Object, namespace: str) -> None:
     if kind.has_status and kind.resource not in ("/nodes", "/namespaces"):
         # A kubelet registers its Node with a status; every other status is written through its subresource.
         obj.pop("status", None)
+        if not kind.custom:
+            obj["status"] = {}  # Go writes it, empty or not, and clients look into it
     drop_empty(metadata)
 
 

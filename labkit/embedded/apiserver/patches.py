@@ -9,6 +9,7 @@ from typing import Any
 
 from labkit.embedded.apiserver.failures import StatusError, bad_request, unsupported_media_type
 from labkit.embedded.apiserver.resources import Kind
+from labkit.embedded.apiserver.storage import encode
 from labkit.embedded.apiserver.strategic import strategic_merge
 
 Object = dict[str, Any]
@@ -20,6 +21,7 @@ APPLY_PATCH = "application/apply-patch+yaml"
 PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 
 MAX_OPERATIONS = 10_000  # Kubernetes' own limit for a JSON patch
+COPY_LIMIT = 3 * 1024 * 1024  # and its limit for what copies add: each can double what is there
 
 
 def apply_patch(kind: Kind, media: str, obj: Object, patch: Any) -> Object:
@@ -62,8 +64,16 @@ def _json_patch(obj: Object, patch: Any) -> Object:
         raise StatusError(
             413, "RequestEntityTooLarge", f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}"
         )
+    result: Any = obj
+    copied = 0
     try:
-        result = jsonpatch.apply_patch(obj, patch)
+        for operation in patch:
+            if isinstance(operation, dict) and operation.get("op") == "copy":
+                copied += len(encode(jsonpointer.resolve_pointer(result, str(operation.get("from")))))
+                if copied > COPY_LIMIT:
+                    why = f"Unable to complete, the copy operations copy more than {COPY_LIMIT} bytes"
+                    raise StatusError(413, "RequestEntityTooLarge", why)
+            result = jsonpatch.apply_patch(result, [operation], in_place=True)
     except jsonpatch.InvalidJsonPatch as error:
         raise bad_request(f"error decoding patch: {error}") from None
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.embedded.apiserver import customresources, decoding, validation
+from labkit.embedded.apiserver import customresources, decoding, deletions, validation
+from labkit.embedded.apiserver.accounts import check_account
 from labkit.embedded.apiserver.admission import Admission, Review
 from labkit.embedded.apiserver.clusterips import ClusterIPs
 from labkit.embedded.apiserver.defaults import apply_defaults
+from labkit.embedded.apiserver.deletions import DeleteOptions
 from labkit.embedded.apiserver.failures import (
     StatusError,
     already_exists,
@@ -52,17 +54,6 @@ class WriteOptions:
     """Server-side apply brings its own managedFields."""
 
 
-@dataclass
-class DeleteOptions:
-    """https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/delete-options/"""
-
-    dry_run: bool = False
-    grace: int | None = None
-    propagation: str = "Background"
-    uid: str = ""
-    version: str = ""
-
-
 Change = Callable[[Object], Object]
 """From the stored object (a copy, the caller's to change) to the wanted one; it may raise StatusError."""
 
@@ -97,6 +88,8 @@ class Registry:
         if kind.namespaced:
             self._check_namespace(kind, namespace, metadata.get("name", ""))
         self._complete(kind, obj, None)
+        if kind.resource == PODS:
+            await check_account(self.storage, obj, namespace)
         review = Review("CREATE", kind, namespace, metadata.get("name", ""), None, options.dry_run, options.warnings)
         obj = await self._admit(review, obj, options)
         self._validate(kind, obj, None)
@@ -277,15 +270,21 @@ class Registry:
         self._check_preconditions(kind, record, options)
         obj = record.load()
         if options.propagation == "Orphan" and not options.dry_run:
-            self._orphan_dependents(record)
-        grace = _grace(kind, obj, options)
+            deletions.orphan_dependents(self.storage, record)
+        held = obj["metadata"].get("finalizers")
+        if kind.resource != NAMESPACES:
+            deletions.set_foreground(self.storage, record, obj["metadata"], options)
+        grace = deletions.grace_of(kind, obj, options)
         metadata = obj["metadata"]
         if grace == 0 and self._may_vanish(kind, obj, deleting=True):
             return self._remove(record, options.dry_run), True
         earlier = metadata.get("deletionGracePeriodSeconds")
         if metadata.get("deletionTimestamp") and (earlier or 0) <= grace:
-            return record, False  # deletion is under way already, and not slower
-        metadata["deletionTimestamp"] = _after(grace)
+            # Deletion is under way already, and not slower; only what it waits for may have changed.
+            if metadata.get("finalizers") == held:
+                return record, False
+            return self._store(kind, obj, options.dry_run), False
+        metadata["deletionTimestamp"] = deletions.moment_after(grace)
         metadata["deletionGracePeriodSeconds"] = grace
         if "generation" in metadata:
             metadata["generation"] += 1
@@ -318,21 +317,6 @@ class Registry:
             return record
         return self.storage.remove(record.resource, record.namespace, record.name)
 
-    def _orphan_dependents(self, owner: Record) -> None:
-        # A real cluster's garbage collector does this behind a finalizer; here it is done before the owner goes.
-        for resource in self.storage.resources():
-            for record in self.storage.records(resource, owner.namespace):
-                if owner.uid.encode() not in record.body:
-                    continue
-                obj = record.load()
-                owners = obj["metadata"].get("ownerReferences") or []
-                kept = [reference for reference in owners if reference.get("uid") != owner.uid]
-                if len(kept) != len(owners):
-                    obj["metadata"]["ownerReferences"] = kept
-                    if not kept:
-                        del obj["metadata"]["ownerReferences"]
-                    self.storage.put(resource, obj)
-
     # A namespace's own two steps.
 
     async def finalize_namespace(self, name: str, body: Object, options: WriteOptions) -> Record:
@@ -350,27 +334,6 @@ class Registry:
         return self._store(kind, obj, options.dry_run)
 
 
-def _grace(kind: Kind, obj: Object, options: DeleteOptions) -> int:
-    """Seconds a deleted object is left for its processes to end: pods that run have some, all else has none."""
-    if kind.resource != PODS:
-        return 0
-    spec = obj.get("spec") or {}
-    if not spec.get("nodeName") or (obj.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-        return 0
-    grace = options.grace if options.grace is not None else spec.get("terminationGracePeriodSeconds", 30)
-    return max(0, int(grace))
-
-
-def _after(seconds: int) -> str:
-    from datetime import UTC, datetime, timedelta
-
-    try:
-        moment = datetime.now(UTC) + timedelta(seconds=seconds)
-    except OverflowError:
-        return "9999-12-31T23:59:59Z"
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _complete_job(obj: Object) -> None:
     """A Job selects its pods by its own uid, unless it says otherwise."""
     spec = obj["spec"]
@@ -383,4 +346,4 @@ def _complete_job(obj: Object) -> None:
     spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
 
 
-__all__ = ["DeleteOptions", "Registry", "StatusError", "WriteOptions", "encode", "now"]
+__all__ = ["Registry", "StatusError", "WriteOptions", "encode", "now"]

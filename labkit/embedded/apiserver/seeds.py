@@ -1,4 +1,4 @@
-"""What every cluster holds from its first second: four namespaces and the Service `kubernetes`."""
+"""What every cluster holds from its first second: four namespaces with their account, and the Service `kubernetes`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ async def plant(registry: Registry, block: int, port: int) -> None:
     """Create what is missing."""
     for name in NAMESPACES:
         await _ensure(registry, "namespaces", "", {"metadata": {"name": name}})
+        await _ensure(registry, "serviceaccounts", name, {"metadata": {"name": "default"}})
     labels = {"component": "apiserver", "provider": "kubernetes"}
     spec = {
         "clusterIP": node_ip(block),
@@ -26,10 +27,17 @@ async def plant(registry: Registry, block: int, port: int) -> None:
     subsets = [{"addresses": [{"ip": node_ip(block)}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]
     endpoints: Object = {"metadata": {"name": "kubernetes"}, "subsets": subsets}
     await _ensure(registry, "endpoints", "default", endpoints)
+    endpoint_slice = {
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [node_ip(block)], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    }
+    await _ensure(registry, "endpointslices", "default", endpoint_slice, "discovery.k8s.io")
 
 
-async def _ensure(registry: Registry, plural: str, namespace: str, obj: Object) -> None:
-    kind = registry.catalogue.find("", "v1", plural)
+async def _ensure(registry: Registry, plural: str, namespace: str, obj: Object, group: str = "") -> None:
+    kind = registry.catalogue.find(group, "v1", plural)
     assert kind is not None
     if not registry.storage.get(kind.resource, namespace, obj["metadata"]["name"]):
         await registry.create(kind, namespace, obj, WriteOptions(field_manager="kube-apiserver"))

@@ -27,6 +27,7 @@ from labkit.embedded.apiserver.proxying import Proxy
 from labkit.embedded.apiserver.registry import Registry
 from labkit.embedded.apiserver.requests import parse_accept, parse_target
 from labkit.embedded.apiserver.resources import CRDS, Catalogue
+from labkit.embedded.apiserver.reviews import ADMINISTRATOR, User, current_user
 from labkit.embedded.apiserver.storage import Change, Record, Storage, encode
 from labkit.embedded.apiserver.streams import Streams
 from labkit.embedded.apiserver.subresources import Subresources
@@ -153,7 +154,8 @@ class ApiServer:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         try:
-            self._authenticate(request)
+            if user := self._authenticate(request):
+                current_user.set(user)  # of this connection's task: its next request sets it anew
             with self._noted(request):
                 return await self._route(request)
         except StatusError as failure:
@@ -179,12 +181,19 @@ class ApiServer:
             self._in_use -= 1
             self._last_used = time.monotonic()
 
-    def _authenticate(self, request: web.Request) -> None:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token.encode()):
-            return
-        if request.headers.get("Authorization") or request.path not in OPEN_PATHS:
+    def _authenticate(self, request: web.Request) -> User | None:
+        """Who asks; None is anybody, who may see whether the server lives. Raises 401."""
+        certificate = request.transport.get_extra_info("peercert") if request.transport else None
+        if user := identity.certificate_user(certificate, time.time()):
+            return user
+        header = request.headers.get("Authorization", "")
+        scheme, _, token = header.partition(" ")
+        given = token.strip().encode(errors="surrogateescape")  # what is no UTF-8 in a header, aiohttp hands on so
+        if scheme.lower() == "bearer" and hmac.compare_digest(given, self._token.encode()):
+            return ADMINISTRATOR
+        if header or request.path not in OPEN_PATHS:
             raise unauthorized()
+        return None
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path

@@ -81,10 +81,12 @@ class Change:
     resource: str
     before: Record | None
     after: Record | None
+    last: Record | None = None
+    """On delete: `before` with the version of the deletion."""
 
     @property
     def size(self) -> int:
-        return len((self.after or self.before).body)  # type: ignore[union-attr]
+        return sum(len(record.body) for record in (self.after or self.before, self.last) if record)
 
 
 Listener = Callable[[Change], None]
@@ -153,6 +155,18 @@ class Storage:
         keys = sorted(key for key in table if not namespace or key[0] == namespace)
         return [table[key] for key in keys]
 
+    def records_at(self, version: int, resource: str, namespace: str = "") -> list[Record]:
+        """As `records`, but as they were after write number `version`. Raises 410."""
+        table = dict(self._objects.get(resource, {}))
+        for change in reversed(list(self.since(resource, version))):
+            record = change.after or change.before
+            assert record is not None
+            if change.before:
+                table[record.namespace, record.name] = change.before
+            else:
+                del table[record.namespace, record.name]
+        return [table[key] for key in sorted(table) if not namespace or key[0] == namespace]
+
     def resources(self) -> list[str]:
         """The resources that have objects."""
         return [resource for resource, table in self._objects.items() if table]
@@ -182,7 +196,7 @@ class Storage:
                 "DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?", (resource, namespace, name)
             )
         del self._objects[resource][namespace, name]
-        self._publish(Change(last.version, resource, last, None))
+        self._publish(Change(last.version, resource, stored, None, last))
         return last
 
     def _transaction(self) -> _Transaction:

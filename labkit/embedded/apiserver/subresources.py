@@ -8,7 +8,9 @@ from typing import Any
 from aiohttp import web
 
 from labkit.embedded.apiserver import patches
+from labkit.embedded.apiserver.bodies import read_body
 from labkit.embedded.apiserver.decoding import parse_body
+from labkit.embedded.apiserver.deletions import DeleteOptions
 from labkit.embedded.apiserver.failures import (
     StatusError,
     bad_request,
@@ -20,7 +22,7 @@ from labkit.embedded.apiserver.failures import (
 )
 from labkit.embedded.apiserver.objects import now
 from labkit.embedded.apiserver.proxying import Proxy
-from labkit.embedded.apiserver.registry import DeleteOptions, Registry, WriteOptions
+from labkit.embedded.apiserver.registry import Registry, WriteOptions
 from labkit.embedded.apiserver.requests import Target
 from labkit.embedded.apiserver.resources import Kind
 from labkit.embedded.apiserver.selectors import selector_test
@@ -71,7 +73,7 @@ class Subresources:
             )
         if request.method not in ("POST", "PUT"):
             raise method_not_allowed()
-        body = parse_body(await request.read(), request.headers.get("Content-Type", ""))
+        body = parse_body(await read_body(request), request.headers.get("Content-Type", ""))
         if not isinstance(body, dict):
             raise bad_request("the object provided is unrecognized (must be of type object)")
         if target.subresource == "binding":
@@ -119,7 +121,7 @@ class Subresources:
         self._check_budgets(pod)
         wanted = body.get("deleteOptions") or {}
         grace = wanted.get("gracePeriodSeconds") if isinstance(wanted, dict) else None
-        if grace is not None and not isinstance(grace, int):
+        if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int) or abs(grace) > 2**40):
             raise bad_request("deleteOptions.gracePeriodSeconds: Invalid value")
         deletion = DeleteOptions(dry_run=options.dry_run, grace=grace)
         await self.registry.delete(kind, target.namespace, target.name, deletion)
@@ -140,7 +142,7 @@ class Subresources:
         if request.method in ("GET", "HEAD"):
             return _answer(_scale_of(kind, self.registry.read(kind, target.namespace, target.name).load()))
         media = request.headers.get("Content-Type", "").split(";")[0].strip()
-        body = parse_body(await request.read(), media)
+        body = parse_body(await read_body(request), media)
         if request.method == "PATCH" and media not in (
             patches.MERGE_PATCH,
             patches.JSON_PATCH,

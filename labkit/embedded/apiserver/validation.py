@@ -161,6 +161,13 @@ def _one_of(field: str, value: Any, allowed: tuple[str, ...]) -> list[Cause]:
     return [] if value in (None, *allowed) else [not_supported(field, value, allowed)]
 
 
+# Without these a volume leads nowhere.
+_VOLUME_NEEDS = {
+    "secret": "secretName",
+    "configMap": "name",
+    "hostPath": "path",
+    "persistentVolumeClaim": "claimName",
+}
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 
 
@@ -175,6 +182,9 @@ def _pod_spec(spec: Object, path: str, restart: tuple[str, ...] = ("Always", "On
         volumes.add(volume.get("name") or "")
         if len(volume.keys() - {"name"}) > 1:
             causes.append(forbidden_field(where, "may not specify more than 1 volume type"))
+        for kind, field in _VOLUME_NEEDS.items():
+            if isinstance(volume.get(kind), dict) and not volume[kind].get(field):
+                causes.append(required(f"{where}.{kind}.{field}"))
     if not spec.get("containers"):
         causes.append(required(f"{path}.containers"))
     names: set[str] = set()
@@ -358,18 +368,29 @@ def _service(obj: Object) -> list[Cause]:
     return causes
 
 
+def _config_key(key: str) -> list[str]:
+    """What is wrong with a key of a ConfigMap or a Secret, which becomes the name of a file."""
+    if len(key) > 253:
+        return ["must be no more than 253 characters"]
+    if not re.fullmatch(_CONFIG_KEY, key):
+        return [
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
+            f"'KEY_NAME',  or 'key-name', regex used for validation is '{_CONFIG_KEY}')"
+        ]
+    if key in (".", ".."):
+        return [f"must not be '{key}'"]
+    return ["must not start with '..'"] if key.startswith("..") else []
+
+
 def _data_keys(obj: Object) -> list[Cause]:
-    text = (
-        "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
-        f"'KEY_NAME',  or 'key-name', regex used for validation is '{_CONFIG_KEY}')"
-    )
     causes: list[Cause] = []
     total = 0
     for section in ("data", "binaryData"):
         for key, value in (obj.get(section) or {}).items():
             total += len(value)
-            if not re.fullmatch(_CONFIG_KEY, key) or len(key) > 253:
-                causes.append(invalid(f"{section}[{key}]", key, text))
+            causes += [invalid(f"{section}[{key}]", key, why) for why in _config_key(key)]
+            if section == "binaryData" and key in (obj.get("data") or {}):
+                causes.append(invalid(f"{section}[{key}]", key, "duplicate of key present in data"))
     if total > 1024 * 1024:
         causes.append(Cause("", "FieldValueTooLong", "Too long: may not be more than 1048576 bytes"))
     return causes

@@ -23,6 +23,7 @@ Object = dict[str, Any]
 
 BOOKMARK_SECONDS = 60.0  # as in Kubernetes: often enough that a quiet watcher's version stays within the history
 BACKLOG = 20_000  # events; a client that reads slower than this is cut off and lists anew
+BACKLOG_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,18 @@ class Watch:
         self.bookmarks = bookmarks
         self._ready = asyncio.Event()
         self._ended = False
+        self._started = False  # what is there at the start may be more than a backlog
         self._lines: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self.on_overrun: Callable[[], object] = lambda: None
+        """Called once when the client reads too slowly; its writer may be stuck then and must be ended from outside."""
         if version is None:
             self._start_with_all()
         else:
             for change in storage.since(view.kind.resource, version):
                 self._on_change(change)
         self._stop_listening = storage.listen(view.kind.resource, self._on_change)
+        self._started = True
 
     def _start_with_all(self) -> None:
         for record in self.storage.records(self.view.kind.resource, self.view.namespace):
@@ -83,12 +89,19 @@ class Watch:
             self._push("MODIFIED" if was else "ADDED", change.after)
         elif was and change.before is not None:
             # What left the view is shown as it was, with the version at which it left.
-            gone = change.before if change.after is None else _renumbered(change.before, change.version)
-            self._push("DELETED", gone)
+            self._push("DELETED", change.last or _renumbered(change.before, change.version))
 
     def _push(self, event: str, record: Record) -> None:
-        self._lines.append(event_line(event, self.view.render(record)))
+        if self._ended:
+            return
+        line = event_line(event, self.view.render(record))
+        self._lines.append(line)
+        self._waiting_bytes += len(line)
         self._ready.set()
+        if self._started and (len(self._lines) > BACKLOG or self._waiting_bytes > BACKLOG_BYTES):
+            self._lines.clear()
+            self.close()
+            self.on_overrun()
 
     def _bookmark(self, annotations: dict[str, str] | None = None) -> bytes:
         metadata: Object = {"resourceVersion": str(self.storage.version)}
@@ -109,11 +122,10 @@ class Watch:
                     # Not wait_for: on Python 3.11 it can lose a cancellation that comes together with the answer.
                     async with asyncio.timeout(min(left, BOOKMARK_SECONDS)):
                         await self._ready.wait()
-                if len(self._lines) > BACKLOG:
-                    return
                 if self._lines:
                     block = b"".join(self._lines)
                     self._lines.clear()
+                    self._waiting_bytes = 0
                     self._ready.clear()
                     yield block
                 elif self.bookmarks and not self._ended:

@@ -9,8 +9,9 @@ https://kubernetes.io/docs/concepts/architecture/garbage-collection/
 
 Real Kubernetes follows every kind there is. Here a kind is followed when another controller does so anyway, or once
 there is evidence that it takes part: an object that names an owner of that kind, or an object of that kind that names
-an owner. For such evidence all other kinds are listed once at the start and after deletions. Forty watches that never
-say anything would cost a third of the memory of this process.
+an owner, or one that waits for this collector. For such evidence all other kinds are listed at the start, after
+deletions and every half minute (as often as Kubernetes looks which kinds there are). Forty watches that never say
+anything would cost a third of the memory of this process.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ ORPHAN = "orphan"
 IGNORED = {"events", "leases"}
 # Deletions come in groups: a Deployment, its ReplicaSets, their pods.
 SWEEP_DELAY = 1.0
+SWEEP_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ class GarbageCollector:
 
     async def _sweep_forever(self) -> None:
         while True:
-            await self._sweep_due.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    await self._sweep_due.wait()
             await asyncio.sleep(SWEEP_DELAY)  # what else is deleted meanwhile is covered by the same sweep
             self._sweep_due.clear()
             try:
@@ -112,7 +116,7 @@ class GarbageCollector:
         for kind in kinds:
             if kind.resource not in self._followed:
                 items = (await self._api.list(kind.resource))["items"]
-                if any(item["metadata"].get("ownerReferences") for item in items):
+                if any(item["metadata"].get("ownerReferences") or _waits(item) for item in items):
                     self._follow(kind.resource)
 
     def _follow_owners(self, owners: list[Object]) -> None:
@@ -147,9 +151,8 @@ class GarbageCollector:
         self._follow_owners(owners)
         for owner in owners:
             self._dependents.setdefault(owner["uid"], set()).add(uid)
-        leaving = "deletionTimestamp" in obj["metadata"] and {FOREGROUND, ORPHAN} & set(finalizers_of(obj))
         # An owner that we do not know may be gone, or its event is on its way. Asking the API tells.
-        if leaving or any(owner["uid"] not in self._objects for owner in owners):
+        if _waits(obj) or any(owner["uid"] not in self._objects for owner in owners):
             self.queue.add(uid)
 
     def _owners(self, uid: str) -> list[Object]:
@@ -255,6 +258,10 @@ class GarbageCollector:
         except ApiError as error:
             if error.status != 409:  # another object has its name by now
                 raise
+
+
+def _waits(obj: Object) -> bool:
+    return "deletionTimestamp" in obj["metadata"] and bool({FOREGROUND, ORPHAN} & set(finalizers_of(obj)))
 
 
 def _collectable(kind: Kind) -> bool:
