@@ -7,6 +7,7 @@ The API server itself connects, so such a request carries no identity of the mes
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 from typing import Any
 
@@ -14,7 +15,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from labkit.embedded.addresses import listen_port
+from labkit.embedded.addresses import declared_port, listen_port
 from labkit.embedded.apiserver.failures import StatusError, bad_request, not_found, unavailable
 from labkit.embedded.apiserver.requests import Target
 from labkit.embedded.apiserver.resources import NODES, PODS, Kind
@@ -144,11 +145,17 @@ def _split(name: str) -> tuple[str, str, str]:
     return "http", name, ""
 
 
+def _cause(error: OSError) -> str:
+    """The system's words: asyncio puts its own, with addresses, into the error."""
+    plain = error.errno and error.errno > 0 and not isinstance(error, aiohttp.ClientSSLError)
+    return os.strerror(error.errno or 0).lower() if plain else str(error)
+
+
 def _words(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "i/o timeout"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"dial tcp {error.host}:{error.port}: connect: {(error.strerror or str(error)).lower()}"
+        return f"dial tcp {error.host}:{declared_port(error.port or 0)}: connect: {_cause(error)}"
     if isinstance(error, aiohttp.ClientOSError):
-        return f"read: {(error.strerror or str(error)).lower()}"
+        return f"read: {_cause(error)}"
     return str(error) or "EOF"

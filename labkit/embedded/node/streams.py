@@ -275,9 +275,8 @@ async def attach_to_container(
     try:
         await asyncio.wait([receiving, reading], return_when=asyncio.FIRST_COMPLETED)
         if reading.done():
-            state = container.record.terminated or container.record.last_state.get("terminated") or {}
-            code = int(state.get("exitCode", 0))
-            await channels.finish(success() if code == 0 else exited(code))
+            # The container's exit code is not attach's: `kubectl run` would take it for a failure to attach.
+            await channels.finish(success())
         else:
             await channels.drop()
     finally:
