@@ -194,7 +194,6 @@ def test_a_watch_from_now_delivers_what_happens_later(client: Any) -> None:
 # Workloads.
 
 
-@pytest.mark.xfail(reason="a Deployment is created without its empty status", raises=KeyError, strict=False)
 def test_a_deployment_is_waited_for_as_soon_as_it_is_created(client: Any) -> None:
     created = Deployment(deployment("web", 1), api=client)
     created.create()
