@@ -90,6 +90,22 @@ async def test_a_terminal_echoes_and_knows_its_size(world: NodeWorld):
     assert status["details"]["causes"][0]["message"] == "4"
 
 
+@pytest.mark.parametrize(
+    "size", [b"", b"{}", b"[]", b"no json", b'{"Width": 1e9, "Height": 2}', b'{"Width": -1, "Height": 2}']
+)
+async def test_what_is_no_size_of_a_terminal_changes_nothing(world: NodeWorld, size: bytes):
+    params = [("command", "stty"), ("command", "size"), ("stdin", "true"), ("stdout", "true"), ("tty", "true")]
+    seen = b""
+    async with (
+        world.kubelet() as kubelet,
+        kubelet.ws_connect("/exec/default/box/main", params=params, protocols=["v5.channel.k8s.io"]) as socket,
+    ):
+        await socket.send_bytes(b"\x04" + size)
+        async for message in socket:
+            seen += message.data[1:] if message.data[0] == 1 else b""
+    assert seen == b"24 80\r\n"
+
+
 async def test_a_client_that_goes_away_ends_its_program(world: NodeWorld):
     uid = (await world.pod("box"))["metadata"]["uid"]
     before = len(world.processes(uid))

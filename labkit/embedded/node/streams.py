@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from labkit.embedded.node.console import QUIET, Input, Output, set_size, take_terminal
 from labkit.embedded.node.container import Container
@@ -28,6 +28,8 @@ STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 HIGH_WATER = 64
 """Messages that may wait for a slow client before the program is made to wait too."""
+FIRST_SIZE = 0.05
+"""Seconds for which a program at a terminal waits for the terminal's size, so that it never sees another first."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Channels:
         self._outputs: list[Output] = []
         self._paused = False
         self._sender = asyncio.create_task(self._send())
+        self._early: list[bytes] = []
+        self.size = (24, 80)  # rows and columns
 
     def attach(self, output: Output) -> Output:
         """Pause this output when the client does not keep up."""
@@ -116,20 +120,48 @@ class Channels:
                 for output in self._outputs:
                     output.resume()
 
+    async def first_size(self) -> None:
+        """Learn the size of the client's terminal; clients that have one send it at once."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_SIZE):
+                while (message := await self.socket.receive()).type in (WSMsgType.BINARY, WSMsgType.TEXT):
+                    if data := _bytes(message):
+                        self._early.append(data)
+                        if data[0] == RESIZE:
+                            self.size = _size(data[1:]) or self.size
+                            return
+
     async def receive(self, stdin: Input | None, terminal: int | None) -> None:
         """Hand on what the client sends, until it goes away."""
+        while self._early:
+            await self._take(self._early.pop(0), stdin, terminal)
         async for message in self.socket:
-            data = message.data.encode() if message.type is WSMsgType.TEXT else message.data
-            if not data:
-                continue
-            if data[0] == STDIN and stdin:
-                await stdin.write(data[1:])
-            elif data[0] == RESIZE and terminal is not None:
-                with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
-                    size = json.loads(data[1:])
-                    set_size(terminal, int(size["Height"]), int(size["Width"]))
-            elif data[0] == CLOSE and len(data) > 1 and data[1] == STDIN and stdin:
-                stdin.close()
+            if data := _bytes(message):
+                await self._take(data, stdin, terminal)
+
+    async def _take(self, data: bytes, stdin: Input | None, terminal: int | None) -> None:
+        if data[0] == STDIN and stdin:
+            await stdin.write(data[1:])
+        elif data[0] == RESIZE and terminal is not None:
+            if size := _size(data[1:]):
+                with contextlib.suppress(OSError):
+                    set_size(terminal, *size)
+        elif data[0] == CLOSE and len(data) > 1 and data[1] == STDIN and stdin:
+            stdin.close()
+
+
+def _bytes(message: WSMessage) -> bytes:
+    return message.data.encode() if message.type is WSMsgType.TEXT else bytes(message.data)
+
+
+def _size(data: bytes) -> tuple[int, int] | None:
+    """Rows and columns; None for what is no size of a terminal."""
+    try:
+        size = json.loads(data)
+        rows, columns = int(size["Height"]), int(size["Width"])
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return None
+    return (rows, columns) if 0 <= rows <= 0xFFFF and 0 <= columns <= 0xFFFF else None
 
 
 @dataclass
@@ -166,6 +198,7 @@ async def exec_in_container(
     env = await sandbox.running_environment(container.spec)
     if options.tty:
         env = {"TERM": "xterm", **env}
+        await channels.first_size()
     try:
         argv = sandbox.resolve(container.spec, command, env)
         running = _start(channels, container, argv, env, options)
@@ -223,7 +256,7 @@ def _start(
 
 def _start_at_terminal(channels: Channels, argv: list[str], env: dict[str, str], cwd: Any) -> _Running:
     master, side = pty.openpty()
-    set_size(master, 24, 80)
+    set_size(master, *channels.size)
     output = channels.attach(Output(os.dup(master), _sink(channels, STDOUT)))
     stdin = Input(master)
     try:
