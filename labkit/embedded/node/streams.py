@@ -28,6 +28,9 @@ STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 HIGH_WATER = 64
 """Messages that may wait for a slow client before the program is made to wait too."""
+HEAD_START = 0.01
+"""Seconds before the first message of v5. kubectl up to 1.32 drops what comes before it has opened its channels
+(https://github.com/kubernetes/kubernetes/pull/131203), and a process starts sooner here than in a container."""
 FIRST_SIZE = 0.05
 """Seconds for which a program at a terminal waits for the terminal's size, so that it never sees another first."""
 
@@ -112,6 +115,8 @@ class Channels:
         await asyncio.gather(self._sender, return_exceptions=True)
 
     async def _send(self) -> None:
+        if self.socket.ws_protocol == PROTOCOLS[0]:
+            await asyncio.sleep(HEAD_START)
         while (message := await self._queue.get()) is not None:
             with contextlib.suppress(ConnectionError):  # noticed by whoever reads
                 await self.socket.send_bytes(message)
