@@ -421,6 +421,21 @@ def test_logs_of_all_containers_and_of_the_run_before(kubectl: Kubectl, api: Api
     assert kubectl.run("logs", "-n", space, name, "-c", "main", "--previous").stdout == b"boom\n"
 
 
+@pytest.mark.parametrize(
+    "query, reason",
+    [
+        ("tailLines=-1", "Invalid"),
+        ("limitBytes=0", "Invalid"),
+        ("sinceSeconds=0", "Invalid"),
+        ("sinceSeconds=5&sinceTime=2024-01-01T00:00:00Z", "Invalid"),
+        ("tailLines=many", "BadRequest"),
+    ],
+)
+def test_log_options_that_mean_nothing_are_refused(api: Api, space: str, query: str, reason: str) -> None:
+    refused = api.get(f"/api/v1/namespaces/{space}/pods/box/log?{query}")
+    refused.expect(422 if reason == "Invalid" else 400, reason)
+
+
 def test_cp_carries_a_file_in_and_out(kubectl: Kubectl, space: str, tmp_path: Path) -> None:
     content = os.urandom(200_000)
     (tmp_path / "there").write_bytes(content)

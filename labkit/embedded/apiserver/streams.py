@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import Awaitable, Mapping
 from typing import Any
@@ -18,7 +19,16 @@ from aiohttp import WSMsgType, web
 
 from labkit.embedded.apiserver import portforwarding, remotecommand
 from labkit.embedded.apiserver.bytepipes import UpgradedPipe, WebSocketPipe
-from labkit.embedded.apiserver.failures import StatusError, bad_request, not_found, unavailable
+from labkit.embedded.apiserver.failures import (
+    Cause,
+    StatusError,
+    bad_request,
+    forbidden_field,
+    invalid,
+    invalid_object,
+    not_found,
+    unavailable,
+)
 from labkit.embedded.apiserver.resources import NODES, PODS
 from labkit.embedded.apiserver.storage import Storage
 from labkit.embedded.paths import ClusterPaths
@@ -84,6 +94,7 @@ class Streams:
 
     async def logs(self, request: web.Request, namespace: str, name: str) -> web.StreamResponse:
         """GET pods/<name>/log"""
+        check_log_options(request.query)
         url = self._container_url("containerLogs", namespace, name, request.query)
         try:
             async with self.session().get(url, params=_query(request)) as answer:
@@ -174,6 +185,27 @@ class Streams:
                 if answer.status != 200:
                     return await _refused(answer)
         return StatusError(error.status or 500, "BadRequest", f"the kubelet refused the stream: {error.message}")
+
+
+_LEAST = {"tailLines": 0, "limitBytes": 1, "sinceSeconds": 1}
+
+
+def check_log_options(query: Mapping[str, str]) -> None:
+    """The rules of PodLogOptions. Raises 400 for what is no number and 422 for numbers that mean nothing."""
+    causes: list[Cause] = []
+    for key, least in _LEAST.items():
+        text = query.get(key)
+        if text is None:
+            continue
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+        if int(text) < least:
+            hint = "must be greater than or equal to 0" if least == 0 else "must be greater than 0"
+            causes.append(invalid(key, int(text), hint))
+    if "sinceSeconds" in query and "sinceTime" in query:
+        causes.append(forbidden_field("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    if causes:
+        raise invalid_object("PodLogOptions", "", "", causes)
 
 
 def _container(spec: Object, pod: str, wanted: str) -> str:
