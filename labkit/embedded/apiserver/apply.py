@@ -21,6 +21,7 @@ from labkit.embedded.apiserver.fieldsets import (
     paths_of,
     shown,
     subtract,
+    value_key,
 )
 from labkit.embedded.apiserver.managedfields import applied_by, entries_of, make_entry, store_entries
 from labkit.embedded.apiserver.registry import Registry, WriteOptions
@@ -28,10 +29,9 @@ from labkit.embedded.apiserver.requests import Target
 from labkit.embedded.apiserver.resources import Kind
 from labkit.embedded.apiserver.shapes import Shape, shape_of
 from labkit.embedded.apiserver.storage import Record
+from labkit.embedded.apiserver.strategic import united
 
 Object = dict[str, Any]
-
-MISSING = object()
 
 
 async def apply_object(
@@ -122,14 +122,18 @@ Contested = list[tuple[Object, list[Path]]]
 
 def _conflicts(live: Object, config: Object, wanted: Tree, others: list[Object], shape: Shape) -> Contested:
     contested: Contested = []
+    finder = Finder()
     for entry in others:
         paths = []
         for path in paths_of(wanted):
             if not owner_of(entry["fieldsV1"], path) or path[-1][0] != "f":
                 continue
-            there, here = _find(live, path, shape), _find(config, path, shape)
-            if there is not MISSING and there != here and not _is_parent(here, path, wanted):
-                paths.append(path)
+            there, here = finder.find(live, path, shape), finder.find(config, path, shape)
+            if there is None or here is None or there[0] == here[0] or _is_parent(here[0], path, wanted):
+                continue
+            if here[0] in ({}, []) and _merge(there[0], here[0], there[1]) == there[0]:
+                continue  # an empty map or list adds nothing to what is there
+            paths.append(path)
         if paths:
             contested.append((entry, paths))
     return contested
@@ -165,26 +169,30 @@ def _conflict(contested: Contested) -> StatusError:
 # Finding, merging, dropping.
 
 
-def _find(value: Any, path: Path, shape: Shape) -> Any:
-    for step in path:
-        found = _step(value, step, shape)
-        if found is None:
-            return MISSING
-        value, shape = found
-    return value
+class Finder:
+    """Follows paths through objects that keep their lists. A list is indexed once, or long ones would take hours."""
 
+    def __init__(self) -> None:
+        self._indexes: dict[int, dict[str, Any]] = {}
 
-def _step(value: Any, step: str, shape: Shape) -> tuple[Any, Shape] | None:
-    if step[0] == "f" and isinstance(value, dict) and step[2:] in value and shape.child:
-        return value[step[2:]], shape.child(step[2:])
-    if step[0] == "k" and isinstance(value, list) and shape.item:
-        for item in value:
-            if item_key(item, shape) == step:
-                return item, shape.item()
-    if step[0] == "v" and isinstance(value, list):
-        wanted = json.loads(step[2:])
-        return (wanted, Shape("atomic")) if wanted in value else None
-    return None
+    def find(self, value: Any, path: Path, shape: Shape) -> tuple[Any, Shape] | None:
+        """What is at the path and its shape, or None."""
+        for step in path:
+            found = self._step(value, step, shape)
+            if found is None:
+                return None
+            value, shape = found
+        return value, shape
+
+    def _step(self, value: Any, step: str, shape: Shape) -> tuple[Any, Shape] | None:
+        if step[0] == "f" and isinstance(value, dict) and step[2:] in value and shape.child:
+            return value[step[2:]], shape.child(step[2:])
+        if step[0] == "k" and isinstance(value, list) and shape.item:
+            index = self._indexes.get(id(value))
+            if index is None:
+                index = self._indexes[id(value)] = {item_key(item, shape): item for item in reversed(value)}
+            return (index[step], shape.item()) if step in index else None
+        return None
 
 
 def _merge(live: Any, config: Any, shape: Shape) -> Any:
@@ -201,34 +209,33 @@ def _merge(live: Any, config: Any, shape: Shape) -> Any:
             kept.append(_merge(item, wanted.pop(key), shape.item()) if key in wanted else item)
         return [*kept, *wanted.values()]
     if shape.form == "set" and isinstance(live, list) and isinstance(config, list):
-        return [*live, *(item for item in config if item not in live)]
+        return united(live, config)
     return config
 
 
 def _drop_abandoned(merged: Object, owned: Tree, wanted: Tree, others: list[Object], shape: Shape) -> None:
     """Remove what the manager owned alone and no longer names: items as a whole, so the outermost first."""
+    finder = Finder()
+    items: dict[int, tuple[list[Any], Shape, set[str]]] = {}
     for path in sorted(paths_of(owned), key=len):
         if contains(wanted, path) or any(contains(entry["fieldsV1"], path) for entry in others):
             continue
-        _remove(merged, path, shape)
-
-
-def _remove(obj: Any, path: Path, shape: Shape) -> None:
-    if len(path) > 1 and path[-2][0] == "k" and path[-1][2:] in json.loads(path[-2][2:]):
-        return  # the keys of an item go only with the item
-    for step in path[:-1]:
-        found = _step(obj, step, shape)
+        if len(path) > 1 and path[-2][0] == "k" and path[-1][2:] in json.loads(path[-2][2:]):
+            continue  # the keys of an item go only with the item
+        found = finder.find(merged, path[:-1], shape)
         if found is None:
-            return
-        obj, shape = found
-    last = path[-1]
-    if last[0] == "f" and isinstance(obj, dict):
-        obj.pop(last[2:], None)
-    elif last[0] == "k" and isinstance(obj, list):
-        obj[:] = [item for item in obj if item_key(item, shape) != last]
-    elif last[0] == "v" and isinstance(obj, list):
-        gone = json.loads(last[2:])
-        obj[:] = [item for item in obj if item != gone]
+            continue
+        holder, inner = found
+        if path[-1][0] == "f" and isinstance(holder, dict):
+            holder.pop(path[-1][2:], None)
+        elif isinstance(holder, list):
+            items.setdefault(id(holder), (holder, inner, set()))[2].add(path[-1])
+    for holder, inner, gone in items.values():
+        holder[:] = [item for item in holder if _step_of(item, inner) not in gone]
+
+
+def _step_of(item: Any, shape: Shape) -> str:
+    return item_key(item, shape) if shape.form == "keyed" else value_key(item)
 
 
 def _insert(tree: Tree, path: Path) -> None:

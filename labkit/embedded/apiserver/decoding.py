@@ -162,7 +162,9 @@ def _decode_model(value: Any, model_name: str, path: str, unknown: list[str]) ->
         if type_name is None:
             unknown.append(where)
         elif item is not None:
-            result[key] = _decode(item, type_name, key, where, unknown)
+            decoded = _decode(item, type_name, key, where, unknown)
+            if decoded != {} or not type_name.startswith("dict["):  # an empty map is as good as absent in Go
+                result[key] = decoded
     return result
 
 

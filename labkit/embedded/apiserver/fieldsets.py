@@ -64,6 +64,11 @@ def item_key(item: Any, shape: Shape) -> str:
     return "k:" + _compact({key: item.get(key, defaults.get(key)) for key in shape.keys})
 
 
+def value_key(item: Any) -> str:
+    """`v:"example.com/hold"`."""
+    return f"v:{_compact(item)}"
+
+
 def differing(old: Object, new: Object, shape: Shape) -> tuple[Tree, Tree]:
     """The fields that `new` sets to something else than `old`, and those that it no longer has."""
     changed: Tree = {}
@@ -107,7 +112,7 @@ def _children(value: Any, shape: Shape) -> dict[str, tuple[Any, Shape]]:
     if shape.form == "keyed" and isinstance(value, list) and shape.item:
         return {item_key(item, shape): (item, shape.item()) for item in value}
     if shape.form == "set" and isinstance(value, list):
-        return {f"v:{_compact(item)}": (item, ATOMIC) for item in value}
+        return {value_key(item): (item, ATOMIC) for item in value}
     return {}
 
 

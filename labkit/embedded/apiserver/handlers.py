@@ -259,8 +259,9 @@ class Handlers:
     async def _patch(self, request: web.Request, kind: Kind, target: Target) -> web.Response:
         options = self._write_options(request)
         media = request.headers.get("Content-Type", "").split(";")[0].strip()
-        if media not in patches.PATCH_TYPES:
-            raise unsupported_media_type(patches.PATCH_TYPES)
+        accepted = patches.types_for(kind)
+        if media not in accepted:
+            raise unsupported_media_type(accepted)
         body = parse_body(await read_body(request), media)
         if media == patches.APPLY_PATCH:
             return await self._apply(request, kind, target, body, options)

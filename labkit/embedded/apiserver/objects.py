@@ -94,10 +94,6 @@ def prepare_update(kind: Kind, old: Object, new: Object, subresource: str) -> Ob
         new.pop("status", None)
         if "status" in old:
             new["status"] = old["status"]
-    if old["metadata"].get("deletionTimestamp"):
-        # New finalizers may not be added once deletion has begun.
-        known = set(old["metadata"].get("finalizers") or [])
-        metadata["finalizers"] = [f for f in metadata.get("finalizers") or [] if f in known]
     if not metadata.get("managedFields") and "managedFields" in old["metadata"]:
         metadata["managedFields"] = old["metadata"]["managedFields"]
     drop_empty(metadata)

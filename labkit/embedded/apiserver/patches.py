@@ -24,6 +24,11 @@ MAX_OPERATIONS = 10_000  # Kubernetes' own limit for a JSON patch
 COPY_LIMIT = 3 * 1024 * 1024  # and its limit for what copies add: each can double what is there
 
 
+def types_for(kind: Kind) -> tuple[str, ...]:
+    """The media types of patches that a kind takes: custom resources have no merge keys for a strategic one."""
+    return tuple(media for media in PATCH_TYPES if not (kind.custom and media == STRATEGIC_PATCH))
+
+
 def apply_patch(kind: Kind, media: str, obj: Object, patch: Any) -> Object:
     """`obj` with the patch applied; `obj` may be changed. Raises 400, 415 or 422."""
     if media == JSON_PATCH:
@@ -35,7 +40,7 @@ def apply_patch(kind: Kind, media: str, obj: Object, patch: Any) -> Object:
     elif media == STRATEGIC_PATCH and not kind.custom:
         merged = strategic_merge(kind.model, obj, patch)
     else:
-        raise unsupported_media_type([kept for kept in PATCH_TYPES if kept != STRATEGIC_PATCH])
+        raise unsupported_media_type(types_for(kind))
     if not isinstance(merged, dict):
         raise bad_request("the patch does not yield an object")
     return merged

@@ -250,7 +250,8 @@ class Registry:
             track_update(kind, old, new, options.field_manager, subresource)
         metadata = new["metadata"]
         if metadata.get("deletionTimestamp") and self._may_vanish(kind, new):
-            return self._remove(record, options.dry_run)
+            # Watchers see the object go as it was; whoever took off the last finalizer sees what was asked for.
+            return make_record(kind.resource, new, self._remove(record, options.dry_run).version)
         return self._store(kind, new, options.dry_run, record.version)
 
     def _store(self, kind: Kind, obj: Object, dry_run: bool, version: int = 0) -> Record:

@@ -136,12 +136,13 @@ def _check_list(schema: Object, value: list[Any], path: str) -> list[Cause]:
             causes += check_schema(items, item, f"{path}[{i}]")
     kind, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys") or []
     if kind in ("set", "map"):
-        seen: list[Any] = []
+        seen: set[str] = set()
         for i, item in enumerate(value):
             identity = {k: item.get(k) for k in keys} if kind == "map" and isinstance(item, dict) else item
-            if identity in seen:
-                causes.append(Cause(f"{path}[{i}]", "FieldValueDuplicate", f"Duplicate value: {go_value(identity)}"))
-            seen.append(identity)
+            shown = go_value(identity)
+            if shown in seen:
+                causes.append(Cause(f"{path}[{i}]", "FieldValueDuplicate", f"Duplicate value: {shown}"))
+            seen.add(shown)
     return causes
 
 

@@ -6,6 +6,7 @@ https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-m
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,30 +145,49 @@ def _merge_list(model_name: str, key: str, item_model: str, target: list[Any], p
     if keys is None:
         return [_without_directives(item) for item in patch]
     if not keys.merge_key:
-        return [*target, *(item for item in patch if item not in target)]
+        return united(target, patch)
     if any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
         return [_without_directives(i) for i in patch if not (isinstance(i, dict) and i.get("$patch") == "replace")]
-    result = list(target)
+    result: list[Any] = list(target)
+    places: dict[str, list[int]] = {}
+    for i, old in enumerate(result):
+        if isinstance(old, dict):
+            places.setdefault(_identity(old.get(keys.merge_key)), []).append(i)
     for item in patch:
         if not isinstance(item, dict) or keys.merge_key not in item:
             raise bad_request(f"map: {item} does not contain declared merge key: {keys.merge_key}")
-        _merge_item(keys, item_model, result, item)
-    return result
+        _merge_item(keys, item_model, result, places, item)
+    return [item for item in result if item is not _GONE]
 
 
-def _merge_item(keys: ListKeys, item_model: str, result: list[Any], item: Object) -> None:
-    wanted = item[keys.merge_key]
-    places = [i for i, old in enumerate(result) if isinstance(old, dict) and old.get(keys.merge_key) == wanted]
+_GONE = object()
+
+
+def _identity(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def united(one: list[Any], other: list[Any]) -> list[Any]:
+    """`one`, and what only `other` has. Long lists are common enough that comparing each with each would not end."""
+    known = {_identity(item) for item in one}
+    return [*one, *(item for item in other if _identity(item) not in known)]
+
+
+def _merge_item(keys: ListKeys, item_model: str, result: list[Any], places: dict[str, list[int]], item: Object) -> None:
+    """Merge one item of a patch; `places` says where in `result` the items with its key are."""
+    wanted = _identity(item[keys.merge_key])
+    found = places.get(wanted)
     if item.get("$patch") == "delete":
-        for place in reversed(places):
-            del result[place]
-    elif places:
-        merged = _merge_map(item_model, result[places[0]], item)
+        for place in places.pop(wanted, []):
+            result[place] = _GONE
+    elif found:
+        merged = _merge_map(item_model, result[found[0]], item)
         if merged is not None:
-            result[places[0]] = merged
+            result[found[0]] = merged
     else:
         merged = _merge_map(item_model, {}, item)
         if merged is not None:
+            places[wanted] = [len(result)]
             result.append(merged)
 
 
@@ -185,7 +205,8 @@ def _delete_values(result: Object, key: str, values: Any) -> None:
     if not isinstance(values, list):
         raise bad_request("$deleteFromPrimitiveList must be a list")
     if isinstance(present := result.get(key), list):
-        result[key] = [item for item in present if item not in values]
+        gone = {_identity(value) for value in values}
+        result[key] = [item for item in present if _identity(item) not in gone]
 
 
 def _set_order(model_name: str, result: Object, key: str, order: Any) -> None:

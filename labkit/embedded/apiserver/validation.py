@@ -457,7 +457,7 @@ _SELECTOR_FIXED = frozenset(
 
 def keep_immutable(kind: Kind, old: Object, new: Object, subresource: str) -> None:
     """Refuse an update of what may not change. Raises 422."""
-    causes: list[Cause] = []
+    causes: list[Cause] = _no_new_finalizers(old["metadata"], new["metadata"])
     if kind.resource == "/namespaces":
         new["spec"] = old.get("spec", {})  # finalizers of a namespace change through `finalize` alone
     elif kind.resource == PODS and not subresource:
@@ -473,6 +473,15 @@ def keep_immutable(kind: Kind, old: Object, new: Object, subresource: str) -> No
         causes.append(invalid("type", new.get("type"), "field is immutable"))
     if causes:
         raise invalid_object(kind.kind, kind.group, old["metadata"]["name"], causes)
+
+
+def _no_new_finalizers(old: Object, new: Object) -> list[Cause]:
+    late = sorted(set(new.get("finalizers") or []) - set(old.get("finalizers") or []))
+    if not old.get("deletionTimestamp") or not late:
+        return []
+    shown = "{" + ", ".join(json_words(tuple(late))) + "}"
+    why = "no new finalizers can be added if the object is being deleted, found new finalizers []string"
+    return [forbidden_field("metadata.finalizers", why + shown)]
 
 
 def _data(obj: Object) -> tuple[Any, Any]:
