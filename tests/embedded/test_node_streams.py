@@ -72,6 +72,24 @@ async def test_a_large_output_arrives_whole(world: NodeWorld):
     assert len(result.stdout) == 3_000_000
 
 
+async def test_a_slow_reader_gets_all_that_was_written_before_the_end(world: NodeWorld):
+    params = [("command", "head"), ("command", "-c"), ("command", "9000000"), ("command", "/dev/zero")]
+    size = 0
+    async with (
+        world.kubelet() as kubelet,
+        kubelet.ws_connect(
+            "/exec/default/box/main", params=[*params, ("stdout", "true")], protocols=["v5.channel.k8s.io"]
+        ) as socket,
+    ):
+        await asyncio.sleep(0.5)
+        async for message in socket:
+            if message.data[0] == 1:
+                size += len(message.data) - 1
+                if size > 8_700_000:  # the program has ended; its last bytes are in the pipe
+                    await asyncio.sleep(0.05)
+    assert size == 9_000_000
+
+
 async def test_a_terminal_echoes_and_knows_its_size(world: NodeWorld):
     params = [("command", "sh"), ("stdin", "true"), ("stdout", "true"), ("tty", "true")]
     seen = b""

@@ -265,7 +265,14 @@ async def _join(downstream: web.WebSocketResponse, upstream: aiohttp.ClientWebSo
         with contextlib.suppress(ConnectionError, RuntimeError):
             await upstream.close()
         with contextlib.suppress(ConnectionError, RuntimeError):
-            await downstream.close(code=upstream.close_code or 1000)
+            await downstream.close(code=_sendable(upstream.close_code))
+
+
+def _sendable(code: int | None) -> int:
+    """The other side's close code, if it may be sent (RFC 6455, 7.4); 1011 for a connection that broke."""
+    if code is None:
+        return 1000
+    return code if 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999 else 1011
 
 
 _Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse

@@ -83,7 +83,8 @@ class Channels:
         self.socket = socket
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._outputs: list[Output] = []
-        self._paused = False
+        self.paused = False
+        self.taken = 0  # messages so far
         self._sender = asyncio.create_task(self._send())
         self._early: list[bytes] = []
         self.size = (24, 80)  # rows and columns
@@ -96,16 +97,24 @@ class Channels:
     def put(self, channel: int, data: bytes) -> None:
         """Queue one message."""
         self._queue.put_nowait(bytes((channel,)) + data)
-        if self._queue.qsize() > HIGH_WATER and not self._paused:
-            self._paused = True
+        self.taken += 1
+        if self._queue.qsize() > HIGH_WATER and not self.paused:
+            self.paused = True
             for output in self._outputs:
                 output.pause()
 
-    async def finish(self, status: dict[str, Any]) -> None:
-        """Send the Status behind all that was queued, and close."""
+    async def finish(self, status: dict[str, Any], receiving: asyncio.Task[None] | None = None) -> None:
+        """Send the Status behind all that was queued, and close once the client has it.
+
+        `receiving` is ended first: aiohttp does not wait for the client's answer to a close while somebody else
+        reads, but ends the connection at once, and a client that is slow to read then loses what it has not read.
+        """
         self.put(ERROR, json.dumps(status).encode())
         self._queue.put_nowait(None)
         await self._sender
+        if receiving:
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
         with contextlib.suppress(ConnectionError):
             await self.socket.close()
 
@@ -120,8 +129,8 @@ class Channels:
         while (message := await self._queue.get()) is not None:
             with contextlib.suppress(ConnectionError):  # noticed by whoever reads
                 await self.socket.send_bytes(message)
-            if self._paused and self._queue.qsize() < HIGH_WATER // 2:
-                self._paused = False
+            if self.paused and self._queue.qsize() < HIGH_WATER // 2:
+                self.paused = False
                 for output in self._outputs:
                     output.resume()
 
@@ -178,12 +187,16 @@ class _Running:
     outputs: list[Output]
     terminal: int | None = None
 
-    async def drain(self) -> None:
-        """What it wrote before it ended; a background process may hold the pipe open for longer."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(QUIET):
-                for output in self.outputs:
-                    await output.ended.wait()
+    async def drain(self, channels: Channels) -> None:
+        """What it wrote before it ended, however slow the client; a background process may hold the pipe open."""
+        before = -1
+        while channels.paused or channels.taken != before:
+            before = channels.taken
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET):
+                    for output in self.outputs:
+                        await output.ended.wait()
+                    return
 
     def close(self) -> None:
         for output in self.outputs:
@@ -287,9 +300,9 @@ async def _talk(channels: Channels, running: _Running) -> None:
         await asyncio.wait([receiving, ending], return_when=asyncio.FIRST_COMPLETED)
         if ending.done():
             ended = ending.result()
-            await running.drain()
+            await running.drain(channels)
             code = 137 if ended.code is None else ended.code
-            await channels.finish(success() if code == 0 else exited(code))
+            await channels.finish(success() if code == 0 else exited(code), receiving)
         else:
             await channels.drop()
     finally:
@@ -314,7 +327,7 @@ async def attach_to_container(
         await asyncio.wait([receiving, reading], return_when=asyncio.FIRST_COMPLETED)
         if reading.done():
             # The container's exit code is not attach's: `kubectl run` would take it for a failure to attach.
-            await channels.finish(success())
+            await channels.finish(success(), receiving)
         else:
             await channels.drop()
     finally:
