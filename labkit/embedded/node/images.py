@@ -63,6 +63,7 @@ CATALOGUE: tuple[Image, ...] = (
         args=("--help",),
         needs=("curl",),
     ),
+    Image(("alpine/curler", "curler"), "a shell, and curl in it", args=("sh",), needs=("curl",)),
     Image(("busybox", "alpine"), "sh, sleep and the machine's other small programs", args=("sh",)),
     Image(("python",), "the Python that runs the cluster", command=(PYTHON,)),
     Image(
