@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from labkit.embedded.addresses import LAST_POD, node_ip
-from labkit.embedded.apiclient import NODES, PODS, SERVICES, ApiClient, ApiError, Informer, Object
+from labkit.embedded.apiclient import NODES, PODS, SERVICES, ApiClient, ApiError, Informer, Object, Resource
 from labkit.embedded.node.events import EventRecorder
 from labkit.embedded.node.kubelet_api import KUBELET_PORT, KubeletApi
 from labkit.embedded.node.logs import LogWatcher
@@ -28,6 +29,7 @@ from labkit.embedded.node.processes import (
     TERM_PATIENCE,
     Identity,
     boot_id,
+    end_unborn,
     kill_all,
     kill_session,
     marked_processes,
@@ -45,7 +47,9 @@ log = logging.getLogger(__name__)
 NODE_NAME = "labkit-node"
 
 HEARTBEAT = 60.0
-"""Seconds between heartbeats in the Node's conditions (the kubelet: 300, and a Lease every 10)."""
+"""Seconds between heartbeats in the Node's conditions and in its Lease (the kubelet: 300 and 10)."""
+
+LEASES = Resource("coordination.k8s.io/v1", "leases")
 
 GATHER = 0.02
 """Seconds for which changes of Services and pod addresses are gathered before the pods' name files are written."""
@@ -137,6 +141,7 @@ class Node:
 
     def _take_over(self) -> None:
         """Read the records of an earlier node, and kill what it started without having been able to record it."""
+        end_unborn(self._paths.node_dir)
         self._records = load_records(self._context.pods_dir)
         kept = set()
         for record in self._records.values():
@@ -295,13 +300,29 @@ class Node:
     async def _write_status(self, status: dict[str, Any]) -> None:
         await self._api.patch(NODES, NODE_NAME, {"status": status}, subresource="status")
 
+    async def _renew_lease(self) -> None:
+        """The Node's Lease, which `kubectl describe node` shows. Nobody acts on it: there is no other node."""
+        lease = {
+            "apiVersion": LEASES.api_version,
+            "kind": "Lease",
+            "metadata": {"name": NODE_NAME, "namespace": "kube-node-lease"},
+            "spec": {
+                "holderIdentity": NODE_NAME,
+                "leaseDurationSeconds": int(4 * HEARTBEAT),
+                "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            },
+        }
+        await self._api.apply(LEASES, lease, manager="kubelet")
+
     async def _heartbeat(self) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT)
             try:
+                await self._renew_lease()
+                await asyncio.sleep(HEARTBEAT)
                 await self._write_status({"conditions": self._conditions()})
             except (ApiError, aiohttp.ClientError, OSError) as error:
                 log.warning("heartbeat of the node: %r", error)
+                await asyncio.sleep(HEARTBEAT)
 
 
 KUBELET_VERSION = "v1.33.0"

@@ -9,6 +9,7 @@ https://kubernetes.io/docs/tasks/configure-pod-container/configure-liveness-read
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -94,9 +95,19 @@ async def attempt(probe: Mapping[str, Any], target: Target) -> Result:
     return Result(True)
 
 
+async def _dial(
+    host: str, declared: int, tls: ssl.SSLContext | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect, and say of a failure what a kubelet says: with the port that the manifest names."""
+    try:
+        return await asyncio.open_connection(host, listen_port(declared), ssl=tls)
+    except ConnectionError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise ConnectionError(f"dial tcp {host}:{declared}: connect: {reason}") from error
+
+
 async def _tcp(tcp: Mapping[str, Any], target: Target) -> Result:
-    port = listen_port(port_number(tcp["port"], target.ports))
-    _, writer = await asyncio.open_connection(tcp.get("host") or target.pod_ip, port)
+    _, writer = await _dial(tcp.get("host") or target.pod_ip, port_number(tcp["port"], target.ports))
     writer.close()
     return Result(True)
 
@@ -114,7 +125,7 @@ async def _http(http: Mapping[str, Any], target: Target) -> Result:
     headers.update({h["name"]: str(h.get("value", "")) for h in http.get("httpHeaders") or []})
     request = f"GET {path if path.startswith('/') else '/' + path} HTTP/1.1\r\n"
     request += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "Connection: close\r\n\r\n"
-    reader, writer = await asyncio.open_connection(host, listen_port(declared), ssl=tls)
+    reader, writer = await _dial(host, declared, tls)
     try:
         writer.write(request.encode())
         line = (await reader.readline()).decode("latin-1")
