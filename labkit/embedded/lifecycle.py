@@ -97,8 +97,9 @@ def down(name: str = DEFAULT_NAME, *, purge: bool = False, narrate: Narrator = l
             if not _await_end(supervisor.pid, DOWN_TIMEOUT):
                 supervisor.kill()
                 _await_end(supervisor.pid, DOWN_TIMEOUT)
-        from labkit.embedded.node.processes import end_recorded
+        from labkit.embedded.node.processes import end_recorded, end_unborn
 
+        end_unborn(paths.node_dir)
         end_recorded(paths)
         paths.pid_file.unlink(missing_ok=True)
         shutil.rmtree(paths.run_dir, ignore_errors=True)
@@ -176,6 +177,8 @@ def _require_future(idle_seconds: float, until_pid: int | None) -> None:
 
 
 def _start_supervisor(paths: ClusterPaths, idle_seconds: float, until_pid: int | None) -> None:
+    from labkit.embedded.node.processes import starter_environment
+
     read_end, write_end = os.pipe()
     command = [sys.executable, "-m", "labkit.embedded.supervisor", "--name", paths.name]
     command += ["--idle", str(idle_seconds), "--report-fd", str(write_end)]
@@ -190,6 +193,7 @@ def _start_supervisor(paths: ClusterPaths, idle_seconds: float, until_pid: int |
             pass_fds=(write_end,),
             start_new_session=True,
             cwd=paths.state_dir,
+            env={**os.environ, **starter_environment(paths.node_dir)},
             check=False,
         )
     os.close(write_end)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from labkit.embedded.apiclient import PODS
-from labkit.embedded.node.processes import Identity, end_recorded, recorded
+from labkit.embedded.node.processes import Identity, end_recorded, recorded, starter_environment
 from tests.embedded.node_world import NodeWorld, is_ready, node_world, shell, state
 
 
@@ -168,7 +168,8 @@ def supervisor(world: NodeWorld) -> Iterator[subprocess.Popen[bytes]]:
         "asyncio.run(main())\n"
     )
     command = [sys.executable, "-c", script, world.paths.name, str(world.block)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    environment = {**os.environ, **starter_environment(world.paths.node_dir)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], env=environment)
     yield process
     process.kill()
     process.wait()

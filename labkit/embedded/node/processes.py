@@ -172,6 +172,20 @@ def container_mark(container: str) -> str:
     return f"POD_CONTAINER={container}\0"  # to its end: `web` is not `web-2`
 
 
+def starter_environment(node_dir: Path) -> dict[str, str]:
+    """What the process that runs a node carries in its environment from its start, for `end_unborn`."""
+    return {"LABKIT_NODE": str(node_dir)}
+
+
+def end_unborn(node_dir: Path) -> int:
+    """End the children of a node that was killed which have not become their program yet; how many.
+
+    Between fork and exec a child still has the environment of the node's process, so no pod's mark tells of it. Call
+    it when no other process runs this node.
+    """
+    return kill_all(marked_processes(*(f"{k}={v}\0" for k, v in starter_environment(node_dir).items())))
+
+
 def kill_all(processes: Iterable[Identity]) -> int:
     """SIGKILL to each; how many there were."""
     return sum(process.signal(signal.SIGKILL) for process in processes)
