@@ -37,6 +37,12 @@ def web_pod(name: str, **labels: str) -> dict[str, Any]:
     return body
 
 
+def free_port() -> int:
+    """A port that nobody holds: kr8s itself guesses one and may hit another test's."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def running(client: Any, body: dict[str, Any]) -> Pod:
     created = Pod(body, api=client)
     created.create()
@@ -283,7 +289,7 @@ def _ok(service: Service) -> Any:
 
 def test_a_port_is_forwarded(client: Any) -> None:
     created = running(client, web_pod("web"))
-    with created.portforward(8080, local_port=None) as port:
+    with created.portforward(8080, local_port=free_port()) as port:
         for _ in range(3):
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
                 assert b"Directory listing" in answer.read()
@@ -291,9 +297,10 @@ def test_a_port_is_forwarded(client: Any) -> None:
 
 def test_a_forwarded_port_where_nobody_listens_closes_the_connection(client: Any) -> None:
     created = running(client, web_pod("web"))
-    with created.portforward(8081, local_port=None) as port, socket.create_connection(("127.0.0.1", port), 20) as end:
-        end.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        assert end.recv(100) == b""
+    with created.portforward(8081, local_port=free_port()) as port:  # noqa: SIM117 - one line would be too long
+        with socket.create_connection(("127.0.0.1", port), 20) as end:
+            end.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert end.recv(100) == b""
 
 
 def test_deletion_ends_a_pod_and_can_be_waited_for(client: Any) -> None:
@@ -369,7 +376,7 @@ async def test_async_exec_logs_scale_and_port_forward(api: Api, namespace: str) 
     assert (done.stdout, done.returncode) == (b"hi\n", 3)
     assert isinstance([line async for line in found.logs()], list)
     await created.scale(2)
-    async with found.portforward(8080, local_port=None) as port:
+    async with found.portforward(8080, local_port=free_port()) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.0\r\n\r\n")
         assert b"200 OK" in await asyncio.wait_for(reader.readline(), 20)

@@ -282,7 +282,7 @@ def test_exec_carries_large_input_to_its_end(kubectl: Kubectl, space: str) -> No
 
 def test_exec_carries_large_output_whole(kubectl: Kubectl, space: str) -> None:
     done = kubectl.run("exec", "-n", space, "box", "--", "head", "-c", str(BIG), "/dev/zero")
-    assert (len(done.stdout), done.returncode) == (BIG, 0)
+    assert (len(done.stdout), done.returncode) == (BIG, 0), done.stderr
 
 
 def test_exec_of_a_program_that_is_not_there_fails(kubectl: Kubectl, space: str) -> None:
