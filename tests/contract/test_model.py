@@ -27,7 +27,7 @@ Object = dict[str, Any]
 
 EXAMPLES = int(os.environ.get("LABKIT_MODEL_EXAMPLES", "0"))
 PROFILE = settings(
-    max_examples=EXAMPLES or 20,
+    max_examples=EXAMPLES or 100,
     stateful_step_count=40,
     derandomize=not EXAMPLES,
     deadline=None,

@@ -13,6 +13,7 @@ from typing import Any
 from labkit.embedded.apiserver import decoding
 from labkit.embedded.apiserver.failures import Cause, invalid, not_supported, required
 from labkit.embedded.apiserver.objects import now
+from labkit.embedded.apiserver.patterns import compiled
 from labkit.embedded.apiserver.resources import BUILTIN, Catalogue, Kind
 from labkit.embedded.apiserver.schemas import check_schema, fill_defaults, prune
 
@@ -157,8 +158,28 @@ def _versions(versions: list[Object]) -> list[Cause]:
             cause = required(f"{where}.type", "must not be empty at the root") if not schema.get("type") else None
             causes.append(cause or invalid(f"{where}.type", schema.get("type"), "must be object at the root"))
         else:
+            decode_nested(schema, where)
             causes += _patterns(schema, where)
     return causes
+
+
+def decode_nested(schema: Any, path: str) -> None:
+    """Schemas below `items` and `additionalProperties`, which the model leaves open. Raises WrongType."""
+    if not isinstance(schema, dict):
+        return
+    for key in ("items", "additionalProperties", "not"):
+        inner = schema.get(key)
+        if isinstance(inner, dict):
+            decoding.decode_builtin(inner, "V1JSONSchemaProps")
+        elif inner is not None and not (key == "additionalProperties" and isinstance(inner, bool)):
+            raise decoding.WrongType(f"{path}.{key}: must be a schema object")
+        decode_nested(inner, f"{path}.{key}")
+    for key in ("properties", "patternProperties", "definitions"):
+        for name, inner in (schema.get(key) or {}).items():
+            decode_nested(inner, f"{path}.{key}[{name}]")
+    for key in ("allOf", "anyOf", "oneOf"):
+        for i, inner in enumerate(schema.get(key) or []):
+            decode_nested(inner, f"{path}.{key}[{i}]")
 
 
 def _patterns(schema: Any, path: str) -> list[Cause]:
@@ -168,7 +189,7 @@ def _patterns(schema: Any, path: str) -> list[Cause]:
         pattern = schema.get("pattern")
         if isinstance(pattern, str):
             try:
-                re.compile(pattern)
+                compiled(pattern)
             except re.error as error:
                 causes.append(
                     invalid(f"{path}.pattern", pattern, f"must be a valid regular expression, but isn't: {error}")

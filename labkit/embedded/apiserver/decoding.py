@@ -90,9 +90,8 @@ def _parse_yaml(body: bytes) -> Any:
             pass
     import yaml
 
-    if body.count(b"*") > MAX_ALIASES and sum(isinstance(t, yaml.AliasToken) for t in _tokens(body)) > MAX_ALIASES:
-        raise bad_request("error decoding YAML: document contains excessive aliasing")
     try:
+        _check_yaml(body)
         value = yaml.load(body, Loader=_yaml_loader())  # noqa: S506 - derived from the safe loader
         json.dumps(value, allow_nan=False)
     except RecursionError:
@@ -102,19 +101,30 @@ def _parse_yaml(body: bytes) -> Any:
     return _without_surrogates(json.loads(json.dumps(value)))
 
 
-def _tokens(body: bytes) -> list[Any]:
+def _check_yaml(body: bytes) -> None:
+    """Refuse what would unfold or nest without end, before anything is built from it."""
     import yaml
 
-    try:
-        return list(yaml.scan(body))
-    except yaml.YAMLError:
-        return []
+    depth = aliases = 0
+    for event in yaml.parse(body, Loader=_base_loader()):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        aliases += isinstance(event, yaml.AliasEvent)
+        if depth > MAX_DEPTH:
+            raise bad_request("the object is nested too deeply")
+        if aliases > MAX_ALIASES:
+            raise bad_request("error decoding YAML: document contains excessive aliasing")
+
+
+def _base_loader() -> Any:
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is ten times as quick
 
 
 def _yaml_loader() -> Any:
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(_base_loader()):  # type: ignore[misc]
         """YAML as JSON knows it: a timestamp stays text."""
 
     Loader.yaml_implicit_resolvers = {

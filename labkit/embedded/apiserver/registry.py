@@ -183,7 +183,12 @@ class Registry:
         if kind.custom:
             causes += customresources.validate(kind, obj)
         elif kind.resource == CRDS:
-            causes += customresources.validate_definition(obj, self.catalogue)
+            try:
+                causes += customresources.validate_definition(obj, self.catalogue)
+            except decoding.WrongType as error:
+                raise bad_request(
+                    f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {error}'
+                ) from None
         if causes:
             raise invalid_object(kind.kind, kind.group, obj["metadata"].get("name", ""), causes)
 

@@ -8,14 +8,13 @@ Written here and not left to a JSON Schema library, because the messages are wha
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 from labkit.embedded.apiserver.failures import Cause, go_value, invalid, not_supported, required
+from labkit.embedded.apiserver.patterns import compiled
 
 Object = dict[str, Any]
 
@@ -186,14 +185,9 @@ def _enum(allowed: Any, value: Any, path: str, _: Object) -> Cause | None:
 
 
 def _pattern(pattern: Any, value: Any, path: str, _: Object) -> Cause | None:
-    if not isinstance(value, str) or _compiled(pattern).search(value):
+    if not isinstance(value, str) or compiled(pattern).found_in(value):
         return None
     return invalid(path, value, f"{path} in body should match '{pattern}'")
-
-
-@lru_cache(maxsize=256)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
 
 
 def _minimum(limit: Any, value: Any, path: str, schema: Object) -> Cause | None:
