@@ -10,6 +10,7 @@ import http.client
 import json
 import multiprocessing
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from dataclasses import asdict, dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 import click
 from tabulate import tabulate
@@ -28,6 +31,7 @@ from tabulate import tabulate
 import labkit
 from labkit.embedded import addresses, lifecycle
 from labkit.lab import Lab
+from tests.contract.world import Api, configmap, pod
 
 ROOT = Path(__file__).parents[1]
 NAMESPACE = "azureopenai"
@@ -224,6 +228,69 @@ def measure_cluster(runs: int, flip_count: int) -> list[Measure]:
     ]
 
 
+def measure_api(requests: int) -> list[Measure]:
+    """The API server alone: creates, lists and watches, on one connection as most clients have it."""
+    with cluster("bench-api") as kubeconfig:
+        api = Api(kubeconfig)
+        path = "/api/v1/namespaces/default/pods"
+        creates = []
+        for number in range(requests):
+            body = pod(f"bench-{number}")
+            body["spec"]["schedulerName"] = "nobody"  # what is measured is the API, not a thousand processes
+            body["spec"]["nodeSelector"] = {"nobody": "has-this"}
+            creates.append(timed(lambda body=body: api.post(path, body).expect(201)))
+        lists = [timed(lambda: api.get(path).expect(200)) for _ in range(50)]
+        events = watch_events(api, 200)
+        rows = [
+            Measure(f"create, one of {requests} pods", milliseconds(creates), "2 ms each", requests),
+            Measure(f"list of {requests} pods", milliseconds(lists), "p50 50 ms", len(lists)),
+            Measure("watch event delivered, from sending the write", milliseconds(events), "p50 5 ms", len(events)),
+        ]
+        for number in range(requests - 10):  # kubectl is measured with what a lesson has, not with a thousand rows
+            api.delete(f"{path}/bench-{number}").expect(200)
+        return [*rows, measure_kubectl(kubeconfig)]
+
+
+def watch_events(api: Api, count: int) -> list[float]:
+    """Seconds from sending a write to reading its event on a watch."""
+    path, name = "/api/v1/namespaces/default/configmaps", "bench-watched"
+    version = api.post(path, configmap(name)).expect(201)["metadata"]["resourceVersion"]
+    events = api.watch(path, seconds=120, resourceVersion=version, fieldSelector=f"metadata.name={name}")
+    seconds: list[float] = []
+    told: SimpleQueue[float] = SimpleQueue()
+
+    def follow() -> None:
+        for _ in range(count):
+            next(events)
+            told.put(time.perf_counter())
+
+    follower = Thread(target=follow, daemon=True)
+    follower.start()
+    for number in range(count):
+        sent = time.perf_counter()
+        api.patch(f"{path}/{name}", {"data": {"number": str(number)}}).expect(200)
+        seconds.append(told.get(timeout=10) - sent)
+    follower.join()
+    return seconds
+
+
+def measure_kubectl(kubeconfig: Path, runs: int = 15) -> Measure:
+    """What the cluster adds to the time that kubectl takes anyway."""
+    name, reach = "kubectl get pods, more than kubectl version --client", "100 ms"
+    if shutil.which("kubectl") is None:
+        return Measure(name, "skipped: there is no kubectl on the PATH", reach, 0)
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+
+    def wall(*arguments: str) -> float:
+        command = ["kubectl", *arguments]
+        return timed(lambda: subprocess.run(command, env=environment, check=True, capture_output=True))
+
+    wall("get", "pods")  # fills kubectl's own cache of the discovery documents
+    idle = statistics.median(wall("version", "--client") for _ in range(runs))
+    asked = statistics.median(wall("get", "pods") for _ in range(runs))
+    return Measure(name, f"{(asked - idle) * 1000:.0f} ms ({asked * 1000:.0f} - {idle * 1000:.0f})", reach, runs)
+
+
 def measure_whole() -> list[Measure]:
     """The commands that a newcomer types."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -247,10 +314,14 @@ def measure_whole() -> list[Measure]:
 @click.command()
 @click.option("--runs", default=5, show_default=True, help="Runs of each measure that starts a cluster.")
 @click.option("--flips", "flip_count", default=100, show_default=True, help="Switches from PERMISSIVE to STRICT.")
+@click.option("--requests", default=1000, show_default=True, help="Pods that are created in the API and listed.")
+@click.option("--api", "api_only", is_flag=True, help="Only the API server (seconds).")
 @click.option("--whole", is_flag=True, help="Also time make run, make test and a fresh clone (minutes).")
-def main(runs: int, flip_count: int, whole: bool) -> None:
+def main(runs: int, flip_count: int, requests: int, api_only: bool, whole: bool) -> None:
     """Measure and print."""
-    measures = measure_cluster(runs, flip_count) + (measure_whole() if whole else [])
+    measures = measure_api(requests)
+    if not api_only:
+        measures = measure_cluster(runs, flip_count) + measures + (measure_whole() if whole else [])
     rows = [[m.name, m.value, m.to_reach, m.runs] for m in measures]
     print(tabulate(rows, headers=["measure", "median", "to reach", "runs"]))
     output = ROOT / "build" / "bench.json"
