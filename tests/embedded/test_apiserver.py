@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import ssl
@@ -16,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from labkit.embedded import lifecycle
 from labkit.embedded.apiclient import CONFIGMAPS, NAMESPACES, SERVICES, ApiClient, ApiError
 from labkit.embedded.apiserver import ApiServer, storage
 from labkit.embedded.blocks import claim_block
@@ -132,6 +134,48 @@ async def test_what_was_acknowledged_survives_kill_9(paths: ClusterPaths) -> Non
         assert set(acknowledged) <= found
     finally:
         await server.stop()
+
+
+async def test_a_supervisor_killed_in_the_midst_of_writes_loses_none(paths: ClusterPaths) -> None:
+    """Every acknowledged write holds afterwards; what was not acknowledged is there as a whole, or not at all."""
+    kubeconfig = lifecycle.up(paths.name)
+    wanted: dict[str, str | None] = {}
+    doubtful: dict[str, set[str | None]] = {}
+
+    async def write(api: ApiClient, writer: int) -> None:
+        for i in itertools.count():
+            name = f"w{writer}-{i % 7}"
+            before, after = wanted.get(name), None if i % 5 == 4 else f"{i}" + "x" * 5000
+            doubtful[name] = {before, after}
+            body = _configmap(name, first=after or "", second=after or "")
+            if after is None:
+                await api.delete(CONFIGMAPS, name, "default")
+            elif before is None:
+                await api.create(CONFIGMAPS, body)
+            else:
+                await api.replace(CONFIGMAPS, body)
+            wanted[name] = after
+            del doubtful[name]
+
+    try:
+        async with ApiClient(kubeconfig) as api:
+            writers = [asyncio.create_task(write(api, i)) for i in range(6)]
+            await asyncio.sleep(0.7)
+            pid = lifecycle.status(paths.name).pid
+            assert pid
+            os.kill(pid, signal.SIGKILL)
+            ends = await asyncio.gather(*writers, return_exceptions=True)
+        assert all(isinstance(end, aiohttp.ClientError | OSError) for end in ends), ends
+        assert len(wanted) > 20
+        async with ApiClient(lifecycle.up(paths.name)) as api:
+            items = (await api.list(CONFIGMAPS, "default"))["items"]
+        found = {item["metadata"]["name"]: item["data"] for item in items if item["metadata"]["name"].startswith("w")}
+        for name in wanted.keys() | doubtful.keys():
+            value = found[name]["first"] if name in found else None
+            assert value in doubtful.get(name, {wanted.get(name)}), name
+        assert all(data["first"] == data["second"] for data in found.values())
+    finally:
+        lifecycle.down(paths.name, purge=True)
 
 
 async def test_a_taken_port_is_the_machines_matter(server: ApiServer, paths: ClusterPaths) -> None:
