@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.contract.world import JSON_PATCH, Api, configmap, deployment, pod, wait_until
 
 
@@ -33,7 +35,8 @@ def test_finalizers_cannot_be_added_to_what_is_being_deleted(api: Api, namespace
     api.post(path, body).expect(201)
     api.delete(f"{path}/a").expect(200)
     late = api.patch(f"{path}/a", {"metadata": {"finalizers": ["example.com/hold", "example.com/late"]}})
-    assert late.status == 422 or late.json["metadata"]["finalizers"] == ["example.com/hold"]
+    late.expect(422, "Invalid")
+    assert "no new finalizers can be added if the object is being deleted" in late.message
     api.patch(f"{path}/a", {"metadata": {"finalizers": None}}).expect(200)
 
 
@@ -94,6 +97,40 @@ def test_dependents_go_with_their_owner(api: Api, namespace: str) -> None:
     wait_until(lambda: not api.get(f"{path}/replicasets").json["items"])
 
 
+def test_an_owner_deleted_in_the_foreground_waits_for_its_dependents(api: Api, namespace: str) -> None:
+    path = f"/apis/apps/v1/namespaces/{namespace}"
+    api.post(f"{path}/deployments", deployment("web", 0)).expect(201)
+    (held,) = wait_until(lambda: api.get(f"{path}/replicasets").json["items"])
+    hold = {"metadata": {"finalizers": ["example.com/hold"]}}
+    held = f"{path}/replicasets/{held['metadata']['name']}"
+    api.patch(held, hold).expect(200)
+    api.delete(f"{path}/deployments/web", {"propagationPolicy": "Foreground"}).expect(200)
+    waiting = api.get(f"{path}/deployments/web").expect(200)["metadata"]
+    assert waiting["finalizers"] == ["foregroundDeletion"]
+    assert "deletionTimestamp" in waiting
+    wait_until(lambda: "deletionTimestamp" in api.get(held).json["metadata"])
+    api.get(f"{path}/deployments/web").expect(200)
+    api.patch(held, {"metadata": {"finalizers": None}})
+    wait_until(lambda: api.get(f"{path}/deployments/web").status == 404)
+
+
+def test_background_deletion_takes_back_the_foreground(api: Api, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    owner = api.post(path, configmap("owner")).expect(201)
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
+    body = configmap("dependent")
+    body["metadata"] |= {
+        "ownerReferences": [reference | {"blockOwnerDeletion": True}],
+        "finalizers": ["example.com/hold"],
+    }
+    api.post(path, body).expect(201)
+    api.delete(f"{path}/owner", {"propagationPolicy": "Foreground"}).expect(200)
+    api.get(f"{path}/owner").expect(200)
+    api.delete(f"{path}/owner", {"propagationPolicy": "Background"}).expect(200)
+    api.get(f"{path}/owner").expect(404)
+    api.patch(f"{path}/dependent", {"metadata": {"finalizers": None}}).expect(200)
+
+
 def test_orphans_stay(api: Api, namespace: str) -> None:
     path = f"/apis/apps/v1/namespaces/{namespace}"
     api.post(f"{path}/deployments", deployment("web", 0)).expect(201)
@@ -115,3 +152,11 @@ def test_a_deleted_namespace_takes_its_content_along(api: Api) -> None:
     assert refused.status in (403, 404)
     wait_until(lambda: api.get(path).status == 404)
     api.get(f"{path}/configmaps/a").expect(404)
+
+
+@pytest.mark.parametrize("name", ["default", "kube-system", "kube-public"])
+def test_a_namespace_that_the_cluster_needs_is_not_deleted(api: Api, name: str) -> None:
+    refused = api.delete(f"/api/v1/namespaces/{name}")
+    refused.expect(403, "Forbidden")
+    assert "this namespace may not be deleted" in refused.message
+    assert "deletionTimestamp" not in api.get(f"/api/v1/namespaces/{name}").expect(200)["metadata"]

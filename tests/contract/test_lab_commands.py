@@ -291,10 +291,6 @@ LAB_B = [
 ]
 
 
-@pytest.mark.xfail(
-    reason="OpenAPI offers strategic merge patch for custom kinds: `kubectl apply` of a changed policy answers 415",
-    strict=False,
-)
 def test_lab_b_sentences(tmp_path: Path, kubectl: Path) -> None:
     write(
         tmp_path,

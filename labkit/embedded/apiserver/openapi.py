@@ -337,7 +337,9 @@ class _Paths:
         query = [self._parameter(name, "query") for name in _WRITE_QUERY] + [
             self._parameter("force", "query", "boolean")
         ]
-        return self.operation("patch", answer=schema, query=query, body=self._body(schema, _PATCH_TYPES), mark=mark)
+        # Custom kinds have no merge keys, and kubectl sends the strategic kind to whoever offers it.
+        types = _PATCH_TYPES[:-1] if self.kind.custom else _PATCH_TYPES
+        return self.operation("patch", answer=schema, query=query, body=self._body(schema, types), mark=mark)
 
     def _subresource(self, name: str, parameters: list[Object], writes: list[Object]) -> Object:
         group, version, kind_name = subresource_kind(self.kind, name)

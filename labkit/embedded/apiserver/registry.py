@@ -41,6 +41,9 @@ Object = dict[str, Any]
 
 RETRIES = 50  # of a write that lost a race; a client that named a version is told of the conflict instead
 
+# plugin/pkg/admission/namespace/lifecycle: the namespaces that a cluster cannot be without.
+IMMORTAL_NAMESPACES = frozenset({"default", "kube-system", "kube-public"})
+
 
 @dataclass
 class WriteOptions:
@@ -269,6 +272,8 @@ class Registry:
     async def delete(self, kind: Kind, namespace: str, name: str, options: DeleteOptions) -> tuple[Record, bool]:
         """Delete, or begin to: the record as it was last, and whether the object is gone."""
         record = self.read(kind, namespace, name)
+        if kind.resource == NAMESPACES and name in IMMORTAL_NAMESPACES:
+            raise forbidden(kind.plural, kind.group, name, "this namespace may not be deleted")
         self._check_preconditions(kind, record, options)
         obj = record.load()
         await self.admission.validate(Review("DELETE", kind, namespace, name, obj, options.dry_run, []), None)
