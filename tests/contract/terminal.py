@@ -13,11 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-OTHERS = Path("/usr/lib/google-cloud-sdk/bin")
-"""Where some machines have several versions of kubectl."""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -35,21 +30,11 @@ def do(command: str, *says: str, **more: Any) -> Step:
     return Step(command, says, **more)
 
 
-def version_of(kubectl: Path) -> tuple[int, ...]:
-    done = subprocess.run([kubectl, "version", "--client", "-o", "yaml"], capture_output=True, text=True, check=True)
-    found = yaml.safe_load(done.stdout)["clientVersion"]["gitVersion"]
-    return tuple(int(number) for number in re.findall(r"\d+", found)[:2])
-
-
-def kubectls() -> dict[str, Path | None]:
-    """The one on the PATH, and the oldest and the newest of the others on this machine."""
-    others = sorted(OTHERS.glob("kubectl.*"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
-    on_path = shutil.which("kubectl")
-    return {
-        "path": Path(on_path) if on_path else None,
-        "older": others[0] if others else None,
-        "newer": others[-1] if others else None,
-    }
+def kubectls() -> list[str]:
+    """The kubectl on the PATH, or those that the variable KUBECTLS names: KUBECTLS=/path/one:/path/two pytest ..."""
+    named = [path for path in os.environ.get("KUBECTLS", "").split(":") if path]
+    found = shutil.which("kubectl")
+    return named or ([found] if found else [])
 
 
 class Terminal:

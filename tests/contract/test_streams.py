@@ -12,7 +12,6 @@ import fcntl
 import os
 import pty
 import re
-import shutil
 import socket
 import struct
 import subprocess
@@ -28,6 +27,7 @@ import pytest
 from kubernetes.client import ApiException, CoreV1Api
 from kubernetes.stream import portforward
 
+from tests.contract.terminal import kubectls
 from tests.contract.world import IMAGE, Api, pod, wait_until
 
 PYTHON = "python:3.12-alpine"
@@ -50,13 +50,7 @@ socketserver.ThreadingTCPServer(("", 9000), Count).serve_forever()'
 """
 
 
-def _kubectls() -> list[str]:
-    named = [path for path in os.environ.get("KUBECTLS", "").split(":") if path]
-    found = shutil.which("kubectl")
-    return named or ([found] if found else [])
-
-
-@pytest.fixture(scope="module", params=_kubectls() or [None], ids=lambda path: Path(path).name if path else "none")
+@pytest.fixture(scope="module", params=kubectls() or [None], ids=lambda path: Path(path).name if path else "none")
 def kubectl(request: pytest.FixtureRequest, kubeconfig: Path) -> Kubectl:
     if request.param is None:
         pytest.skip("NO KUBECTL ON THE PATH: streams were not tried with it. Install kubectl or set KUBECTLS")
