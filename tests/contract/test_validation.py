@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.world import Api, configmap, deployment, pod
+from tests.contract.world import MERGE_PATCH, STRATEGIC_PATCH, Api, configmap, deployment, pod
 
 
 @pytest.fixture
@@ -191,3 +191,53 @@ def test_yaml_is_read(api: Api, namespace: str) -> None:
     text = b"metadata:\n  name: a\ndata:\n  x: 'yes'\n"
     made = api.request("POST", path, text, headers={"Content-Type": "application/yaml"}).expect(201)
     assert made["data"] == {"x": "yes"}
+
+
+@pytest.mark.parametrize("key", ["..", ".", "..data", "a/b", "", "x" * 254])
+@pytest.mark.parametrize("plural", ["configmaps", "secrets"])
+def test_keys_become_names_of_files(api: Api, namespace: str, plural: str, key: str) -> None:
+    body = {"metadata": {"name": "keys"}, "data": {key: ""}}
+    api.post(f"/api/v1/namespaces/{namespace}/{plural}", body).expect(422, "Invalid")
+    body["data"] = {"x" * 253: "", ".hidden": "", "a..b": ""}
+    api.post(f"/api/v1/namespaces/{namespace}/{plural}", body, dryRun="All").expect(201)
+
+
+def test_a_secret_volume_names_its_secret(api: Api, namespace: str) -> None:
+    body = pod("p")
+    body["spec"]["volumes"] = [{"name": "v", "secret": {}}]
+    answer = api.post(f"/api/v1/namespaces/{namespace}/pods", body)
+    answer.expect(422, "Invalid")
+    assert "spec.volumes[0].secret.secretName: Required value" in answer.message
+
+
+def test_a_pod_needs_its_service_account(api: Api, namespace: str) -> None:
+    body = pod("p")
+    body["spec"]["serviceAccountName"] = "nobody"
+    answer = api.post(f"/api/v1/namespaces/{namespace}/pods", body)
+    answer.expect(403, "Forbidden")
+    looked_up = f'error looking up service account {namespace}/nobody: serviceaccount "nobody" not found'
+    assert answer.message == f'pods "p" is forbidden: {looked_up}'
+
+
+def test_the_account_of_a_new_namespace_is_waited_for(api: Api) -> None:
+    name = api.post("/api/v1/namespaces", {"metadata": {"generateName": "contract-"}}).expect(201)["metadata"]["name"]
+    api.post(f"/api/v1/namespaces/{name}/pods", pod("p")).expect(201)
+    api.delete(f"/api/v1/namespaces/{name}").expect(200)
+
+
+def test_defaults_in_a_reference_to_a_field_are_no_change(api: Api, namespace: str) -> None:
+    body = deployment("web", 0)
+    container = body["spec"]["template"]["spec"]["containers"][0]
+    container["env"] = [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/web"
+    first = api.apply(path, body, "me").expect(201)
+    assert api.apply(path, body, "me").expect(200)["metadata"]["generation"] == first["metadata"]["generation"]
+    for kind in (STRATEGIC_PATCH, MERGE_PATCH):
+        again = api.patch(path, {"spec": body["spec"]}, kind).expect(200)
+        assert again["metadata"]["generation"] == first["metadata"]["generation"], kind
+
+
+def test_the_api_servers_service_has_an_endpoint_slice(api: Api) -> None:
+    query = {"labelSelector": "kubernetes.io/service-name=kubernetes"}
+    items = api.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", **query).expect(200)["items"]
+    assert any(port["name"] == "https" for item in items for port in item["ports"])

@@ -164,16 +164,16 @@ def _versions(versions: list[Object]) -> list[Cause]:
 
 
 def decode_nested(schema: Any, path: str) -> None:
-    """Schemas below `items` and `additionalProperties`, which the model leaves open. Raises WrongType."""
+    """Decode, in place, schemas below `items` and others that the model leaves open. Raises WrongType."""
     if not isinstance(schema, dict):
         return
     for key in ("items", "additionalProperties", "not"):
         inner = schema.get(key)
         if isinstance(inner, dict):
-            decoding.decode_builtin(inner, "V1JSONSchemaProps")
+            schema[key], _ = decoding.decode_builtin(inner, "V1JSONSchemaProps")
         elif inner is not None and not (key == "additionalProperties" and isinstance(inner, bool)):
             raise decoding.WrongType(f"{path}.{key}: must be a schema object")
-        decode_nested(inner, f"{path}.{key}")
+        decode_nested(schema.get(key), f"{path}.{key}")
     for key in ("properties", "patternProperties", "definitions"):
         for name, inner in (schema.get(key) or {}).items():
             decode_nested(inner, f"{path}.{key}[{name}]")

@@ -236,6 +236,7 @@ class Registry:
         if given != name:
             raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
         new = self.decode(kind, new, options)
+        self._complete(kind, new, old)  # before comparing, or a default left out would count as a change
         new = prepare_update(kind, old, new, subresource)
         self._complete(kind, new, old)
         validation.keep_immutable(kind, old, new, subresource)
