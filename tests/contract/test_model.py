@@ -65,7 +65,7 @@ class Thing:
         return {("labels", k): v for k, v in self.labels.items()} | {("data", k): v for k, v in self.data.items()}
 
     def content(self) -> Any:
-        return self.labels, self.data, sorted(self.finalizers), self.leaving
+        return self.labels, self.data, self.finalizers, self.leaving
 
     def written_by_unit(self, new: Thing) -> None:
         """Take over the content of `new`: who changes a field owns it."""
@@ -177,7 +177,7 @@ class Machine(RuleBasedStateMachine):
         shown = (
             meta.get("labels") or {},
             obj.get(self.section) or {},
-            sorted(meta.get("finalizers") or []),
+            meta.get("finalizers") or [],
             "deletionTimestamp" in meta,
         )
         assert shown == thing.content()
