@@ -400,8 +400,8 @@ class Machine(RuleBasedStateMachine):
     def left(self, short: str, old: Thing) -> None:
         """After a successful deletion."""
         if not old.finalizers:
-            if self.api.get(self.url(short)).status == 200:  # a garbage collector takes a moment
-                pytest.skip("this cluster deletes in the foreground visibly; the model has no garbage collector")
+            # Deleted in the foreground, it is gone when the garbage collector has looked for what it owns.
+            wait_until(lambda: self.api.get(self.url(short)).status == 404)
             del self.things[short]
             self.record(short, old, None)
         elif not old.leaving:
