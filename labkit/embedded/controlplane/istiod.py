@@ -15,6 +15,7 @@ import logging
 import signal
 from collections.abc import Awaitable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import yaml
@@ -23,7 +24,6 @@ from aiohttp import web
 from labkit.embedded.apiclient import (
     CONFIGMAPS,
     ENDPOINTSLICES,
-    PEERAUTHENTICATIONS,
     PODS,
     SERVICES,
     ApiClient,
@@ -35,6 +35,7 @@ from labkit.embedded.controlplane import webhooks
 from labkit.embedded.controlplane.authority import Certificates, load_authority
 from labkit.embedded.controlplane.delivery import Delivery
 from labkit.embedded.controlplane.injection import InjectionSettings, injection_settings
+from labkit.embedded.controlplane.kinds import KINDS
 from labkit.embedded.controlplane.pushing import Pusher
 from labkit.embedded.controlplane.settings import MONITORING_PORT, READY_PORT, WEBHOOK_PORT, Settings
 from labkit.embedded.controlplane.state import State
@@ -130,7 +131,7 @@ class Istiod:
             (PODS, state.on_pod),
             (SERVICES, state.on_service),
             (ENDPOINTSLICES, state.on_slice),
-            (PEERAUTHENTICATIONS, state.on_policy),
+            *((one.resource, partial(state.on_config, one.kind)) for one in KINDS.values()),
         ]
         informers = [Informer(api, resource, handler, self._poke) for resource, handler in handlers]
         return [*informers, Informer(api, CONFIGMAPS, self._on_configmap, self._poke, namespace=namespace)]

@@ -21,8 +21,8 @@ from datetime import datetime
 from labkit.embedded.controlplane.authority import Certificates, utc_now
 from labkit.embedded.controlplane.delivery import Delivery
 from labkit.embedded.controlplane.state import Dirt, State
+from labkit.embedded.controlplane.translation.clusters import tls_modes
 from labkit.embedded.controlplane.translation.model import Key, Snapshot
-from labkit.embedded.controlplane.translation.outbound import tls_modes
 from labkit.embedded.controlplane.translation.proxy import (
     CLUSTERS_FILE,
     LISTENERS_FILE,

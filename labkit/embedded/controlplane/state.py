@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.embedded.controlplane.kinds import KINDS, Reach
 from labkit.embedded.controlplane.translation import model
 from labkit.embedded.controlplane.translation.model import (
     SERVICE_LABEL,
@@ -22,7 +23,6 @@ from labkit.embedded.controlplane.translation.model import (
     Snapshot,
 )
 from labkit.errors import InputError
-from labkit.policy.peer_authentication import PeerAuthentication, parse_peer_authentication
 from labkit.policy.workload import Workload, workload_from_pod
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class State:
         self._services: dict[Key, Service] = {}
         self._slices: dict[Key, dict[str, Object]] = defaultdict(dict)
         self._endpoints: dict[Key, dict[str, tuple[Endpoint, ...]]] = {}
-        self._policies: dict[Key, PeerAuthentication] = {}
+        self._configs: dict[str, dict[Key, Any]] = {kind: {} for kind in KINDS}
 
     def take_dirt(self) -> Dirt:
         """What changed, which from now on counts as handled."""
@@ -69,7 +69,8 @@ class State:
             mesh=self.mesh,
             services=dict(self._services),
             endpoints=dict(self._endpoints),
-            policies=tuple(self._policies.values()),
+            policies=tuple(self._configs["PeerAuthentication"].values()),
+            configs={kind: tuple(table.values()) for kind, table in self._configs.items()},
         )
 
     def on_mesh(self, mesh: MeshConfig) -> None:
@@ -105,16 +106,23 @@ class State:
         self._refresh_endpoints(key)
 
     def on_policy(self, event: str, obj: Object) -> None:
-        key = _key(obj)
+        self.on_config("PeerAuthentication", event, obj)
+
+    def on_config(self, kind: str, event: str, obj: Object) -> None:
+        """An object of one of Istio's kinds (`kinds.KINDS`)."""
+        key, known = _key(obj), KINDS[kind]
         try:
-            policy = None if event == "DELETED" else parse_peer_authentication(obj)
+            config = None if event == "DELETED" else known.read(obj)
         except InputError as error:
             # The schema and the webhook refuse these; one that got past them must not stop the others.
-            log.warning("PeerAuthentication %s/%s is ignored: %s", *key, error.what)
-            policy = None
-        if policy != self._policies.get(key):
-            _store(self._policies, key, policy)
-            self.dirt.namespaces.add(key[0])
+            log.warning("%s %s/%s is ignored: %s", kind, *key, error.what)
+            config = None
+        if config != self._configs[kind].get(key):
+            _store(self._configs[kind], key, config)
+            if known.reach is Reach.WORKLOADS:
+                self.dirt.namespaces.add(key[0])
+            else:
+                self.dirt.shared = True
 
     def affected(self, dirt: Dirt) -> set[Key]:
         """The sidecars that depend directly on what changed: the pods themselves, and those under the policies."""

@@ -7,13 +7,9 @@ from typing import Any
 
 import pytest
 
+from labkit.embedded.controlplane.translation.clusters import captured_ports, make_endpoints, make_outbound_clusters
 from labkit.embedded.controlplane.translation.model import MeshConfig, Snapshot
-from labkit.embedded.controlplane.translation.outbound import (
-    captured_ports,
-    make_endpoints,
-    make_outbound_clusters,
-    make_outbound_listeners,
-)
+from labkit.embedded.controlplane.translation.outbound import make_outbound_listeners
 from tests.unit.controlplane.objects import (
     Object,
     make_pod,

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.embedded import addresses
-from labkit.embedded.controlplane.translation import filters, tls
-from labkit.embedded.controlplane.translation.model import MeshConfig, Service, Sidecar, Snapshot, target_port
+from labkit.embedded.controlplane.translation import filters, order, tls
+from labkit.embedded.controlplane.translation.model import Service, Sidecar, Snapshot, target_port
 from labkit.embedded.envoy_messages import TYPE, Config, lb_endpoint, socket_address
 from labkit.policy.inbound import (
     SERVER_ALPN_HTTP,
@@ -99,7 +99,7 @@ def make_virtual_inbound(snapshot: Snapshot, sidecar: Sidecar, directory: Path) 
     """The listener through which everything reaches the application."""
     ports = inbound_ports(snapshot, sidecar)
     effective = snapshot.effective_mtls(sidecar.workload)
-    chains = _Chains(snapshot.mesh, sidecar, directory)
+    chains = _Chains(snapshot, sidecar, directory)
     filter_chains = [chains.black_hole()]
     for port in ports:
         if port.excluded:
@@ -145,8 +145,9 @@ def listener_filters(ports: Iterable[InboundPort]) -> list[Config]:
 class _Chains:
     """Builds the filter chains of one pod."""
 
-    def __init__(self, mesh: MeshConfig, sidecar: Sidecar, directory: Path) -> None:
-        self.mesh = mesh
+    def __init__(self, snapshot: Snapshot, sidecar: Sidecar, directory: Path) -> None:
+        self.snapshot, self.sidecar = snapshot, sidecar
+        self.mesh = snapshot.mesh
         self.inside_ip = addresses.inside_ip(sidecar.address)
         self.directory = directory
 
@@ -168,9 +169,9 @@ class _Chains:
         cluster = service_cluster_name(port.number)
         name = f"0.0.0.0_{port.number}"
         http = self._http(cluster, f"inbound_{name}", port.service_port)
-        tcp = filters.tcp_proxy(self.mesh, cluster)
+        tcp = self._tcp(cluster)
         return [
-            self._chain(name, rule, [http] if rule.http else [tcp], port)
+            self._chain(name, rule, [http] if rule.http else tcp, port)
             for rule in inbound_filter_chains(port.protocol, port.mode)
         ]
 
@@ -179,12 +180,12 @@ class _Chains:
         number = port.number if port else 0
         inside = filters.to_inside(self.inside_ip)
         http = self._http(PASSTHROUGH, PASSTHROUGH, number)
-        tcp = filters.tcp_proxy(self.mesh, PASSTHROUGH)
+        tcp = self._tcp(PASSTHROUGH)
         return [
             self._chain(
                 f"{VIRTUAL_INBOUND}-catchall-http" if rule.http else VIRTUAL_INBOUND,
                 rule,
-                [inside, http if rule.http else tcp],
+                [inside, *([http] if rule.http else tcp)],
                 port,
             )
             for rule in inbound_filter_chains(Protocol.UNDECLARED, mode)
@@ -195,11 +196,18 @@ class _Chains:
             self.mesh,
             stat_prefix=stat_prefix,
             route_config=filters.single_route(cluster, f"inbound|http|{port}", {"cluster": cluster, "timeout": "0s"}),
+            http_filters=order.http_filters(self.snapshot, self.sidecar, order.Side.INBOUND),
             # Tells the application who called: By, Hash, Subject, URI; nothing on plaintext.
             forward_client_cert_details="APPEND_FORWARD",
             set_current_client_cert_details={"subject": True, "dns": True, "uri": True},
             server_name="istio-envoy",
         )
+
+    def _tcp(self, cluster: str) -> list[Config]:
+        return [
+            *order.network_filters(self.snapshot, self.sidecar, order.Side.INBOUND),
+            filters.tcp_proxy(self.mesh, cluster),
+        ]
 
     def _chain(
         self, name: str, rule: FilterChainRule, network_filters: list[Config], port: InboundPort | None

@@ -227,6 +227,8 @@ class Snapshot:
     services: Mapping[Key, Service] = field(default_factory=dict)
     endpoints: Mapping[Key, Mapping[str, tuple[Endpoint, ...]]] = field(default_factory=dict)
     policies: tuple[PeerAuthentication, ...] = ()
+    configs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """The objects of Istio's other kinds, parsed, by kind; read them through the properties below."""
 
     def effective_mtls(self, workload: Workload) -> EffectiveMTLS:
         """What the workload accepts, port by port."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.embedded.controlplane.translation import inbound, outbound, special
+from labkit.embedded.controlplane.translation import clusters, inbound, outbound, special
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.envoy_messages import (
     CLUSTER_TYPE,
@@ -51,7 +51,7 @@ def make_proxy_config(snapshot: Snapshot, sidecar: Sidecar, directory: Path) -> 
         ),
         clusters=(
             *inbound.make_inbound_clusters(snapshot, sidecar),
-            *outbound.make_outbound_clusters(snapshot, sidecar, directory),
+            *clusters.make_outbound_clusters(snapshot, sidecar, directory),
             *special.make_probe_clusters(sidecar),
         ),
     )
@@ -72,10 +72,10 @@ def shared_part(snapshot: Snapshot) -> object:
         snapshot.services_in_order(),
         [
             (
-                outbound.uses_auto_mtls(snapshot, service),
-                outbound.endpoint_identities(snapshot, service, port),
-                outbound.make_endpoints(snapshot, service, port),
+                clusters.uses_auto_mtls(snapshot, service),
+                clusters.endpoint_identities(snapshot, service, port),
+                clusters.make_endpoints(snapshot, service, port),
             )
-            for service, port in outbound.captured_ports(snapshot)
+            for service, port in clusters.captured_ports(snapshot)
         ],
     )

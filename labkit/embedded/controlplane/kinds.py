@@ -1,0 +1,39 @@
+"""The kinds of Istio's objects that the control plane reads: where they are served, who parses them, whom they concern.
+
+A new kind is one line here. What it means stands in `labkit.policy`, what becomes of it in `translation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from labkit.embedded.apiclient import PEERAUTHENTICATIONS, Resource
+from labkit.policy.peer_authentication import parse_peer_authentication
+
+
+class Reach(Enum):
+    """Whose proxy must be told when an object changes."""
+
+    WORKLOADS = auto()
+    """Those of its namespace; in the root namespace, all."""
+    MESH = auto()
+    """Possibly every proxy; only files whose content changed are written."""
+
+
+@dataclass(frozen=True)
+class ConfigKind:
+    """One kind. `read` turns an object into frozen data, or raises InputError."""
+
+    kind: str
+    resource: Resource
+    read: Callable[[dict[str, Any]], Any]
+    reach: Reach
+
+
+KINDS: dict[str, ConfigKind] = {
+    one.kind: one
+    for one in (ConfigKind("PeerAuthentication", PEERAUTHENTICATIONS, parse_peer_authentication, Reach.WORKLOADS),)
+}

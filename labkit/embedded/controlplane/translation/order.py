@@ -1,0 +1,31 @@
+"""Which filters stand before the router and before the TCP proxy, and in which order. Pure.
+
+One place says the order, so that no two features have to know of each other. It is that of
+pilot/pkg/networking/core/listener_builder.go and pilot/pkg/security/authz/builder of istio/istio: what tells who
+calls, then who may, then what counts.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
+from labkit.embedded.envoy_messages import Config
+
+
+class Side(Enum):
+    """Where a chain of filters stands."""
+
+    INBOUND = "SIDECAR_INBOUND"
+    OUTBOUND = "SIDECAR_OUTBOUND"
+    GATEWAY = "GATEWAY"
+
+
+def http_filters(snapshot: Snapshot, proxy: Sidecar, side: Side) -> list[Config]:
+    """The HTTP filters of a connection manager, before the router."""
+    return []
+
+
+def network_filters(snapshot: Snapshot, proxy: Sidecar, side: Side) -> list[Config]:
+    """The network filters of a chain of TCP traffic, before the TCP proxy."""
+    return []
