@@ -10,8 +10,19 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from labkit.embedded.apiclient import PEERAUTHENTICATIONS, Resource
+from labkit.embedded.apiclient import (
+    ENVOYFILTERS,
+    PEERAUTHENTICATIONS,
+    PROXYCONFIGS,
+    SIDECARS,
+    WASMPLUGINS,
+    Resource,
+)
+from labkit.policy.envoy_filter import parse_envoy_filter
 from labkit.policy.peer_authentication import parse_peer_authentication
+from labkit.policy.proxy_config import parse_proxy_config
+from labkit.policy.sidecar_scope import parse_sidecar_scope
+from labkit.policy.wasm_plugin import parse_wasm_plugin
 
 
 class Reach(Enum):
@@ -21,6 +32,8 @@ class Reach(Enum):
     """Those of its namespace; in the root namespace, all."""
     MESH = auto()
     """Possibly every proxy; only files whose content changed are written."""
+    INJECTION = auto()
+    """No running proxy: it is read when a pod is injected."""
 
 
 @dataclass(frozen=True)
@@ -35,5 +48,11 @@ class ConfigKind:
 
 KINDS: dict[str, ConfigKind] = {
     one.kind: one
-    for one in (ConfigKind("PeerAuthentication", PEERAUTHENTICATIONS, parse_peer_authentication, Reach.WORKLOADS),)
+    for one in (
+        ConfigKind("PeerAuthentication", PEERAUTHENTICATIONS, parse_peer_authentication, Reach.WORKLOADS),
+        ConfigKind("Sidecar", SIDECARS, parse_sidecar_scope, Reach.WORKLOADS),
+        ConfigKind("EnvoyFilter", ENVOYFILTERS, parse_envoy_filter, Reach.WORKLOADS),
+        ConfigKind("WasmPlugin", WASMPLUGINS, parse_wasm_plugin, Reach.WORKLOADS),
+        ConfigKind("ProxyConfig", PROXYCONFIGS, parse_proxy_config, Reach.INJECTION),
+    )
 }

@@ -58,6 +58,10 @@ class State:
         self._endpoints: dict[Key, dict[str, tuple[Endpoint, ...]]] = {}
         self._configs: dict[str, dict[Key, Any]] = {kind: {} for kind in KINDS}
 
+    def configs(self, kind: str) -> tuple[Any, ...]:
+        """All objects of one of Istio's kinds, parsed."""
+        return tuple(self._configs[kind].values())
+
     def take_dirt(self) -> Dirt:
         """What changed, which from now on counts as handled."""
         dirt, self.dirt = self.dirt, Dirt()
@@ -121,7 +125,7 @@ class State:
             _store(self._configs[kind], key, config)
             if known.reach is Reach.WORKLOADS:
                 self.dirt.namespaces.add(key[0])
-            else:
+            elif known.reach is Reach.MESH:
                 self.dirt.shared = True
 
     def affected(self, dirt: Dirt) -> set[Key]:

@@ -95,6 +95,15 @@ def single_route(name: str, virtual_host: str, route: Config, *, route_name: str
     }
 
 
+def to_address(address: str, port: int) -> Config:
+    """Send the connection to this address: what an ORIGINAL_DST cluster takes for the original destination."""
+    return typed(
+        "envoy.filters.network.set_filter_state",
+        "envoy.extensions.filters.network.set_filter_state.v3.Config",
+        on_new_connection=[_state(ORIGINAL_DESTINATION_KEY, f"{address}:{port}")],
+    )
+
+
 def to_inside(inside_ip: str) -> Config:
     """Send the connection to the port it came in on, but inside the pod.
 

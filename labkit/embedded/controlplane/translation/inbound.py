@@ -36,6 +36,7 @@ from labkit.policy.inbound import (
 )
 from labkit.policy.modes import MutualTLSMode
 from labkit.policy.protocols import Handling, Protocol
+from labkit.policy.sidecar_scope import sidecar_scope
 
 CAPTURE_PORT = 15006
 VIRTUAL_INBOUND = "virtualInbound"
@@ -60,10 +61,17 @@ class InboundPort:
     mode: MutualTLSMode
     service_port: int = 0
     excluded: bool = False
+    target: int = 0
+    """Where the application listens, if elsewhere: `defaultEndpoint` of a Sidecar's ingress."""
 
     @property
     def wire(self) -> int:
         return addresses.listen_port(self.number)
+
+    @property
+    def inside(self) -> int:
+        """The port on the wire inside the pod."""
+        return addresses.listen_port(self.target or self.number)
 
     @property
     def in_service(self) -> bool:
@@ -78,11 +86,22 @@ def inbound_ports(snapshot: Snapshot, sidecar: Sidecar) -> tuple[InboundPort, ..
     for service in snapshot.services_of(workload):
         for number, protocol, service_port in _served(service, sidecar):
             declared.setdefault(number, (protocol, service_port))
+    scope = sidecar_scope(snapshot.sidecar_scopes, workload, snapshot.mesh.root_namespace)
+    ingress = {one.port: one for one in scope.ingress} if scope else {}
+    if ingress:  # then the Services' ports do not count any more (pilot/pkg/networking/core/listener_inbound.go)
+        declared = {number: (one.protocol, declared.get(number, (0, number))[1]) for number, one in ingress.items()}
     own = {port.number for port in workload.ports if port.protocol == "TCP"}
     numbers = (own | declared.keys() | effective.per_port.keys()) - NOT_CAPTURED - {CAPTURE_PORT}
     undeclared = (Protocol.UNDECLARED, 0)
     return tuple(
-        InboundPort(number, protocol, effective.mode_for_port(number), service_port, number in sidecar.excluded_ports)
+        InboundPort(
+            number,
+            protocol,
+            effective.mode_for_port(number),
+            service_port,
+            number in sidecar.excluded_ports,
+            ingress[number].target_port if number in ingress else 0,
+        )
         for number in sorted(numbers)
         for protocol, service_port in [declared.get(number, undeclared)]
     )
@@ -242,7 +261,7 @@ def make_inbound_clusters(snapshot: Snapshot, sidecar: Sidecar) -> list[Config]:
                     "type": "STATIC",
                     "load_assignment": {
                         "cluster_name": name,
-                        "endpoints": [{"lb_endpoints": [lb_endpoint(inside_ip, port.wire)]}],
+                        "endpoints": [{"lb_endpoints": [lb_endpoint(inside_ip, port.inside)]}],
                     },
                 }
             )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from labkit.policy.envoy_filter import EnvoyFilter
 from labkit.policy.identity import TRUST_DOMAIN
 from labkit.policy.inbound import MAX_TLS_VERSION, MIN_TLS_VERSION
 from labkit.policy.modes import MutualTLSMode
@@ -23,6 +24,8 @@ from labkit.policy.peer_authentication import (
     namespace_mode,
 )
 from labkit.policy.protocols import Protocol, protocol_of
+from labkit.policy.sidecar_scope import ALLOW_ANY, SidecarScope
+from labkit.policy.wasm_plugin import WasmPlugin
 from labkit.policy.workload import PROXY_CONTAINER, Workload, labels_match, workload_from_pod
 
 Object = Mapping[str, Any]
@@ -46,6 +49,7 @@ class MeshConfig:
     trust_domain: str = TRUST_DOMAIN
     trust_domain_aliases: tuple[str, ...] = ()
     auto_mtls: bool = True
+    outbound_policy: str = ALLOW_ANY
     access_log_file: str = "/dev/stdout"
     access_log_format: str = ""
     minimum_tls: str = MIN_TLS_VERSION
@@ -62,6 +66,7 @@ def mesh_config(values: Object, *, root_namespace: str) -> MeshConfig:
         trust_domain=values.get("trustDomain") or TRUST_DOMAIN,
         trust_domain_aliases=tuple(values.get("trustDomainAliases") or ()),
         auto_mtls=values.get("enableAutoMtls", True) is not False,
+        outbound_policy=str((values.get("outboundTrafficPolicy") or {}).get("mode") or ALLOW_ANY),
         access_log_file=str(values.get("accessLogFile", "/dev/stdout") or ""),
         access_log_format=str(values.get("accessLogFormat") or ""),
         minimum_tls=MAX_TLS_VERSION if newest else MIN_TLS_VERSION,
@@ -236,6 +241,18 @@ class Snapshot:
         if key not in self._effective:
             self._effective[key] = compose_peer_authentication(self.policies, workload, self.mesh.root_namespace)
         return self._effective[key]
+
+    @property
+    def sidecar_scopes(self) -> tuple[SidecarScope, ...]:
+        return self.configs.get("Sidecar", ())
+
+    @property
+    def envoy_filters(self) -> tuple[EnvoyFilter, ...]:
+        return self.configs.get("EnvoyFilter", ())
+
+    @property
+    def wasm_plugins(self) -> tuple[WasmPlugin, ...]:
+        return self.configs.get("WasmPlugin", ())
 
     def namespace_mode(self, namespace: str) -> MutualTLSMode | None:
         """The mode of a namespace as clients look it up; None when no policy says anything."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 from enum import Enum
 
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
+from labkit.embedded.controlplane.translation.wasm import wasm_filters
 from labkit.embedded.envoy_messages import Config
+from labkit.policy.wasm_plugin import UNSPECIFIED_PHASE
 
 
 class Side(Enum):
@@ -23,7 +25,13 @@ class Side(Enum):
 
 def http_filters(snapshot: Snapshot, proxy: Sidecar, side: Side) -> list[Config]:
     """The HTTP filters of a connection manager, before the router."""
-    return []
+    server = side is not Side.OUTBOUND
+    return [
+        *wasm_filters(snapshot, proxy, "AUTHN", server=server),
+        *wasm_filters(snapshot, proxy, "AUTHZ", server=server),
+        *wasm_filters(snapshot, proxy, "STATS", server=server),
+        *wasm_filters(snapshot, proxy, UNSPECIFIED_PHASE, server=server),
+    ]
 
 
 def network_filters(snapshot: Snapshot, proxy: Sidecar, side: Side) -> list[Config]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.embedded.controlplane.translation import clusters, inbound, outbound, special
+from labkit.embedded.controlplane.translation import clusters, inbound, outbound, scoping, special
+from labkit.embedded.controlplane.translation.envoy_filters import apply_envoy_filters
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.envoy_messages import (
     CLUSTER_TYPE,
@@ -20,6 +21,7 @@ from labkit.embedded.envoy_messages import (
     Config,
     discovery_response,
 )
+from labkit.policy.envoy_filter import envoy_filters
 
 LISTENERS_FILE, CLUSTERS_FILE = "lds.json", "cds.json"
 
@@ -42,19 +44,28 @@ class ProxyConfig:
 
 def make_proxy_config(snapshot: Snapshot, sidecar: Sidecar, directory: Path) -> ProxyConfig:
     """The listeners and clusters of a sidecar whose files lie in `directory`."""
-    return ProxyConfig(
-        listeners=(
-            inbound.make_virtual_inbound(snapshot, sidecar, directory),
-            *outbound.make_outbound_listeners(snapshot, sidecar),
-            special.make_agent_listener(sidecar),
-            special.make_ready_listener(sidecar),
-        ),
-        clusters=(
-            *inbound.make_inbound_clusters(snapshot, sidecar),
-            *clusters.make_outbound_clusters(snapshot, sidecar, directory),
-            *special.make_probe_clusters(sidecar),
-        ),
+    seen = scoping.seen_by(snapshot, sidecar)
+    listeners = (
+        inbound.make_virtual_inbound(snapshot, sidecar, directory),
+        *outbound.make_outbound_listeners(seen, sidecar),
+        *scoping.make_unseen_listeners(snapshot, seen, sidecar),
+        special.make_agent_listener(sidecar),
+        special.make_ready_listener(sidecar),
     )
+    envoy_clusters = (
+        *inbound.make_inbound_clusters(snapshot, sidecar),
+        *clusters.make_outbound_clusters(seen, sidecar, directory),
+        *special.make_probe_clusters(sidecar),
+    )
+    return patched(snapshot, sidecar, ProxyConfig(listeners, envoy_clusters))
+
+
+def patched(snapshot: Snapshot, proxy: Sidecar, config: ProxyConfig, *, gateway: bool = False) -> ProxyConfig:
+    """The configuration after the EnvoyFilters that are for this proxy; last of all, as in Istio."""
+    mine = envoy_filters(snapshot.envoy_filters, proxy.workload, snapshot.mesh.root_namespace)
+    if not mine:
+        return config
+    return ProxyConfig(*apply_envoy_filters(config.listeners, config.clusters, mine, gateway=gateway))
 
 
 def make_secret_file(secret: Config) -> Config:

@@ -1,0 +1,90 @@
+"""What a Sidecar object leaves of the mesh for one proxy. Pure; which object counts is said in `policy.sidecar_scope`.
+
+1. Services that `egress` does not name have no listener and no Envoy cluster of their own.
+2. What an application still sends to them is unknown traffic. Under ALLOW_ANY it is passed on to where it was meant
+   for, in plaintext, past every rule for that service; under REGISTRY_ONLY it ends here: 502 for HTTP, a closed
+   connection for everything else (pilot/pkg/networking/core/httproute.go, `block_all`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from labkit.embedded import addresses
+from labkit.embedded.controlplane.translation import filters
+from labkit.embedded.controlplane.translation.clusters import PASSTHROUGH, captured_ports
+from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE
+from labkit.embedded.controlplane.translation.model import Service, ServicePort, Sidecar, Snapshot
+from labkit.embedded.envoy_messages import Config, socket_address
+from labkit.policy.inbound import ARRIVES_AS_HTTP
+from labkit.policy.sidecar_scope import REGISTRY_ONLY, SidecarScope, sidecar_scope
+
+
+def scope_of(snapshot: Snapshot, proxy: Sidecar) -> SidecarScope | None:
+    """The Sidecar object that counts for a proxy."""
+    return sidecar_scope(snapshot.sidecar_scopes, proxy.workload, snapshot.mesh.root_namespace)
+
+
+def seen_by(snapshot: Snapshot, proxy: Sidecar) -> Snapshot:
+    """The snapshot with those services and ports alone that the proxy is told of."""
+    scope = scope_of(snapshot, proxy)
+    if scope is None or not scope.egress:
+        return snapshot
+    return replace(snapshot, services={one.key: one for one in _seen(scope, snapshot)})
+
+
+def _seen(scope: SidecarScope, snapshot: Snapshot) -> Iterator[Service]:
+    for service in snapshot.services.values():
+        ports = scope.ports_seen(service.namespace, service.host, (port.number for port in service.ports))
+        if len(ports) == len(service.ports):
+            yield service
+        elif ports:
+            yield replace(service, ports=tuple(port for port in service.ports if port.number in ports))
+
+
+def make_unseen_listeners(snapshot: Snapshot, seen: Snapshot, proxy: Sidecar) -> list[Config]:
+    """The listeners for services that the proxy is not told of, and that its application may call all the same."""
+    scope = scope_of(snapshot, proxy)
+    if scope is None or seen is snapshot:
+        return []
+    told = {(service.key, port.number) for service, port in captured_ports(seen)}
+    blocked = (scope.outbound_policy or snapshot.mesh.outbound_policy) == REGISTRY_ONLY
+    return [
+        _listener(snapshot, proxy, service, port, blocked=blocked)
+        for service, port in captured_ports(snapshot)
+        if (service.key, port.number) not in told
+    ]
+
+
+def _listener(snapshot: Snapshot, proxy: Sidecar, service: Service, port: ServicePort, *, blocked: bool) -> Config:
+    wire = addresses.listen_port(port.number)
+    listener: Config = {
+        "name": f"{service.cluster_ip}_{port.number}_unknown",
+        "address": socket_address(addresses.captured_ip(proxy.address, service.cluster_ip), wire),
+        "traffic_direction": "OUTBOUND",
+    }
+    if not blocked:
+        on = [filters.to_address(service.cluster_ip, wire), filters.tcp_proxy(snapshot.mesh, PASSTHROUGH)]
+        return {**listener, "filter_chains": [{"filters": on}]}
+    refuse = {
+        "name": "block_all",
+        "virtual_hosts": [
+            {
+                "name": "block_all",
+                "domains": ["*"],
+                "routes": [{"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}],
+            }
+        ],
+    }
+    http = filters.http_manager(snapshot.mesh, stat_prefix="block_all", route_config=refuse)
+    return {
+        **listener,
+        "filter_chains": [
+            {"filter_chain_match": {"application_protocols": list(ARRIVES_AS_HTTP)}, "filters": [http]},
+            {"filters": [filters.tcp_proxy(snapshot.mesh, BLACK_HOLE)]},
+        ],
+        "listener_filters": [filters.http_inspector()],
+        "listener_filters_timeout": "0s",
+        "continue_on_listener_filters_timeout": True,
+    }
