@@ -53,7 +53,8 @@ class EchoHTTP(BaseHTTPRequestHandler):
         if self.path == "/slow":
             time.sleep(1)  # a request that takes its time, so that something can happen meanwhile
         headers = {name.lower(): value for name, value in self.headers.items()}
-        body = json.dumps({"path": self.path, "headers": headers, "from": self.client_address[0]}).encode()
+        told = {"path": self.path, "headers": headers, "from": self.client_address[0]}
+        body = json.dumps({**told, "port": self.server.server_address[1]}).encode()
         self.send_response(404 if self.path == "/broken" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
