@@ -66,15 +66,20 @@ SUN_PATH_MAX = 107
 
 
 def envoy_command(
-    binary: Path, bootstrap_file: Path, *, drain_seconds: int = DRAIN_SECONDS, log_level: str = "warning"
+    binary: Path,
+    bootstrap_file: Path,
+    *,
+    drain_seconds: int = DRAIN_SECONDS,
+    log_level: str = "warning",
+    concurrency: int = 1,
 ) -> list[str]:
-    """The command line of an Envoy: one worker thread, no hot restart, short drains."""
+    """The command line of an Envoy: `concurrency` worker threads (0: one per core), no hot restart, short drains."""
     return [
         str(binary),
         "--config-path",
         str(bootstrap_file),
-        "--concurrency",
-        "1",  # two cores carry a dozen proxies
+        # One, unless somebody asks for more: two cores carry a dozen proxies.
+        *(["--concurrency", str(concurrency)] if concurrency else []),
         # Hot restart would leave a shared-memory segment behind whenever an Envoy is killed, and two of one
         # base id would refuse to run side by side. We replace configuration, never the process.
         "--disable-hot-restart",

@@ -6,6 +6,8 @@
         writes the bootstrap and becomes Envoy
     pilot-agent request GET|POST <path>
         asks Envoy's admin interface, through its unix socket
+    pilot-agent wait
+        ends when the proxy of this pod is ready; the postStart hook that holds an application back
     pilot-agent version
 
 The commands and flags are those of https://istio.io/latest/docs/reference/commands/pilot-agent/ that the lessons
@@ -29,7 +31,7 @@ VERSION = "1.24.0-labkit"
 XDS_MOUNT = "var/run/istio/xds"
 """Where the pod finds the files that istiod writes, below $POD_ROOT; a hostPath volume."""
 
-USAGE = "usage: pilot-agent {proxy sidecar | istio-iptables [flags] | request GET|POST <path> | version}"
+USAGE = "usage: pilot-agent {proxy sidecar | istio-iptables [flags] | request GET|POST <path> | wait | version}"
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             return request(rest, environment)
         if command == "proxy":
             become_envoy(rest, environment)
+        if command == "wait":
+            return wait(environment)
         if command == "version":
             print(VERSION)
             return 0
@@ -131,7 +135,9 @@ def become_envoy(arguments: Sequence[str], environment: Mapping[str, str]) -> No
     bootstrap = root / "etc/istio/proxy/envoy-rev.json"
     bootstrap.parent.mkdir(parents=True, exist_ok=True)
     envoy.write_atomically(bootstrap, make_bootstrap(environment, directory, socket_path))
-    command = envoy.envoy_command(_envoy_binary(), bootstrap, log_level=_log_level(arguments))
+    command = envoy.envoy_command(
+        _envoy_binary(), bootstrap, log_level=_log_level(arguments), concurrency=_concurrency(arguments)
+    )
     # Every line of the access log at once: a learner sends one request and looks.
     command += ["--file-flush-min-size-kb", "0"]
     os.execv(command[0], command)
@@ -170,6 +176,37 @@ def _envoy_binary() -> Path:
 def _log_level(arguments: Sequence[str]) -> str:
     values = iter(_split(arguments))
     return next((next(values, "") for flag in values if flag == "--proxyLogLevel"), "") or "warning"
+
+
+def _concurrency(arguments: Sequence[str]) -> int:
+    values = iter(_split(arguments))
+    return int(next((next(values, "") for flag in values if flag == "--concurrency"), "") or 1)
+
+
+# wait
+
+WAIT_SECONDS = 60.0  # Istio's default of --timeoutSeconds
+
+
+def wait(environment: Mapping[str, str]) -> int:
+    """End as soon as the proxy answers that it is ready; 1 when it does not in time."""
+    import time
+    from http.client import HTTPConnection, HTTPException
+
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        connection = HTTPConnection(environment["INSTANCE_IP"], 15021, timeout=1)
+        try:
+            connection.request("GET", "/healthz/ready")
+            if connection.getresponse().status == 200:
+                return 0
+        except (OSError, HTTPException):
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.02)  # between two looks
+    print(f"pilot-agent: the proxy was not ready within {WAIT_SECONDS:g} s", file=sys.stderr)
+    return 1
 
 
 # request

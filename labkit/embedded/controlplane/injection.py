@@ -5,7 +5,8 @@ manifests/charts/istio-control/istio-discovery/files/injection-template.yaml of 
 meaning here:
 
 1. `istio-init` comes last of the init containers, so that those of the application run before the redirection.
-2. `istio-proxy` comes last of the containers, so that `kubectl exec` and `logs` go to the application.
+2. `istio-proxy` comes last of the containers, so that `kubectl exec` and `logs` go to the application; with
+   `holdApplicationUntilProxyStarts` it comes first, and a postStart hook holds the others back until it is ready.
 3. Probes of the application are rewritten to port 15020 (httpGet, tcpSocket and grpc; exec probes run inside).
 4. Labels that the pod has already are kept.
 
@@ -19,21 +20,27 @@ import copy
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import yaml
 
 from labkit.embedded.controlplane.agent import XDS_MOUNT
 from labkit.embedded.controlplane.translation.bootstrap import STATS_PORT
 from labkit.embedded.controlplane.translation.model import EXCLUDE_INBOUND_ANNOTATION, PROBERS_ENV
 from labkit.embedded.controlplane.translation.special import AGENT_PORT, READY_PATH, READY_PORT
+from labkit.errors import InputError
 from labkit.policy.injection import REVISION
-from labkit.policy.workload import PROXY_CONTAINER, TLS_MODE_ISTIO, TLS_MODE_LABEL
+from labkit.policy.peer_authentication import ROOT_NAMESPACE
+from labkit.policy.proxy_config import ProxyConfig, ProxySettings, proxy_settings, read_proxy_settings
+from labkit.policy.workload import PROXY_CONTAINER, TLS_MODE_ISTIO, TLS_MODE_LABEL, workload_from_pod
 
 Object = dict[str, Any]
 
 INIT_CONTAINER = "istio-init"
 STATUS_ANNOTATION = "sidecar.istio.io/status"
 REWRITE_ANNOTATION = "sidecar.istio.io/rewriteAppHTTPProbers"
+CONFIG_ANNOTATION = "proxy.istio.io/config"
 LOG_LEVEL_ANNOTATION = "sidecar.istio.io/logLevel"
 CANONICAL_NAME = "service.istio.io/canonical-name"
 CANONICAL_REVISION = "service.istio.io/canonical-revision"
@@ -80,9 +87,13 @@ class InjectionSettings:
     log_level: str = "warning"
     cluster_domain: str = "cluster.local"
     trust_domain: str = "cluster.local"
+    root_namespace: str = ROOT_NAMESPACE
+    proxy: ProxySettings = field(default_factory=ProxySettings)
+    """meshConfig.defaultConfig."""
+    proxy_configs: tuple[ProxyConfig, ...] = ()
 
 
-def injection_settings(values: Mapping[str, Any], *, revision: str, trust_domain: str) -> InjectionSettings:
+def injection_settings(values: Mapping[str, Any], *, revision: str) -> InjectionSettings:
     """Read Helm's values, as the ConfigMap holds them: global.proxy.image and global.proxy.logLevel."""
     proxy = (values.get("global") or {}).get("proxy") or {}
     default = InjectionSettings(revision)
@@ -90,7 +101,6 @@ def injection_settings(values: Mapping[str, Any], *, revision: str, trust_domain
         revision=revision,
         image=str(proxy.get("image") or default.image),
         log_level=str(proxy.get("logLevel") or default.log_level),
-        trust_domain=trust_domain,
     )
 
 
@@ -101,14 +111,51 @@ def inject(pod: Object, namespace: str, settings: InjectionSettings) -> Object:
     labels, annotations = metadata.setdefault("labels", {}), metadata.setdefault("annotations", {})
     workload = workload_name(pod)
     probers = dict(_rewrite_probes(spec, annotations))
+    started_with = _started_with(pod, namespace, settings)
     proxy = _proxy_container(pod, namespace, workload, settings, probers)
+    _configure(proxy, started_with)
     init = _init_container(annotations, settings)
     _add_labels(labels, workload)
     _add_annotations(annotations, spec, settings)
     spec["initContainers"] = [*(spec.get("initContainers") or []), init]
-    spec["containers"] = [*spec["containers"], proxy]
+    first = started_with.hold_application
+    spec["containers"] = [proxy, *spec["containers"]] if first else [*spec["containers"], proxy]
     spec["volumes"] = [*(spec.get("volumes") or []), *copy.deepcopy(_VOLUMES)]
     return pod
+
+
+def _started_with(pod: Object, namespace: str, settings: InjectionSettings) -> ProxySettings:
+    """What the mesh, ProxyConfigs and the pod's own annotation want this proxy to be started with."""
+    workload = replace(workload_from_pod(pod), namespace=namespace)
+    written = pod["metadata"]["annotations"].get(CONFIG_ANNOTATION)
+    try:
+        content = yaml.safe_load(written or "") or {}
+        annotation = read_proxy_settings(content)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"The annotation {CONFIG_ANNOTATION} of the pod cannot be read: {error}",
+            next_step="Write it as YAML, for example 'holdApplicationUntilProxyStarts: true'.",
+            field=CONFIG_ANNOTATION,
+        ) from error
+    return proxy_settings(
+        settings.proxy_configs, workload, settings.root_namespace, mesh=settings.proxy, annotation=annotation
+    )
+
+
+def _configure(proxy: Object, wanted: ProxySettings) -> None:
+    """Bring the settings into the container, as Istio's template does."""
+    config: Object = {}
+    if wanted.concurrency is not None:
+        config["concurrency"] = wanted.concurrency
+        proxy["args"] += ["--concurrency", str(wanted.concurrency)]
+    if wanted.environment:
+        config["proxyMetadata"] = dict(wanted.environment)
+    if wanted.hold_application:
+        config["holdApplicationUntilProxyStarts"] = True
+        proxy["lifecycle"] = {"postStart": {"exec": {"command": ["pilot-agent", "wait"]}}}
+    own = next(one for one in proxy["env"] if one["name"] == "PROXY_CONFIG")
+    own["value"] = json.dumps(config, separators=(",", ":"))
+    proxy["env"] += [{"name": name, "value": value} for name, value in wanted.environment.items()]
 
 
 def make_patch(before: Object, after: Object) -> list[Object]:

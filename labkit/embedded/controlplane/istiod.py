@@ -93,12 +93,23 @@ class Istiod:
 
     async def _serve(self, authority: CertificateAuthority) -> list[web.AppRunner]:
         leaf = authority.issue(dns_names=self.settings.service_names, ttl=ROOT_TTL / 10, client=False)
-        admission = webhooks.Webhooks(lambda: self._injection, self.counters)
+        admission = webhooks.Webhooks(self._injection_now, self.counters)
         monitoring = webhooks.monitoring_application(self.settings.version, self._metrics)
         return [
             await self._listen(WEBHOOK_PORT, admission.application(), webhooks.server_context(leaf)),
             await self._listen(MONITORING_PORT, monitoring),
         ]
+
+    def _injection_now(self) -> InjectionSettings:
+        """The settings of this moment; the kinds are in the state, the rest is in ConfigMaps."""
+        mesh = self.state.mesh
+        return replace(
+            self._injection,
+            trust_domain=mesh.trust_domain,
+            root_namespace=mesh.root_namespace,
+            proxy=mesh.proxy,
+            proxy_configs=self.state.configs("ProxyConfig"),
+        )
 
     async def _listen(self, port: int, app: web.Application, tls: Any = None) -> web.AppRunner:
         runner = web.AppRunner(app, access_log=None)
@@ -147,12 +158,9 @@ class Istiod:
             if name == self.settings.mesh_config_name:
                 values = yaml.safe_load(data.get("mesh") or "") or {}
                 self.state.on_mesh(mesh_config(values, root_namespace=self.settings.namespace))
-                self._injection = replace(self._injection, trust_domain=self.state.mesh.trust_domain)
             elif name == self.settings.injector_config_name:
                 self._injection = injection_settings(
-                    json.loads(data.get("values") or "{}"),
-                    revision=self.settings.revision,
-                    trust_domain=self.state.mesh.trust_domain,
+                    json.loads(data.get("values") or "{}"), revision=self.settings.revision
                 )
         except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:
             log.warning("ConfigMap %s is not readable, its last good content stays in force: %s", name, error)

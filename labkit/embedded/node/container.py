@@ -63,6 +63,8 @@ class Container:
         self._health: list[asyncio.Task[None]] = []
         self._backoff = 0.0
         self._is_started = asyncio.Event()
+        self.post_started = asyncio.Event()
+        """The postStart hook of this container was run, or there is none."""
         self._attempt_ended = asyncio.Event()
 
     # For others to look at
@@ -329,10 +331,15 @@ class Container:
         ended, output = await run_and_capture(self.sandbox, self.spec, command, timeout)
         return probes.Result(ended.code == 0, output)
 
+    @property
+    def has_post_start(self) -> bool:
+        return bool(((self.spec.get("lifecycle") or {}).get("postStart") or {}).get("exec"))
+
     async def _watch_health(self, process: Process) -> None:
         record, was_ready = self.record, self.record.ready
-        if hook := ((self.spec.get("lifecycle") or {}).get("postStart") or {}).get("exec"):
-            await self._post_start(hook.get("command") or ["true"], process)
+        if self.has_post_start and not record.started:
+            await self._post_start(self.spec["lifecycle"]["postStart"]["exec"].get("command") or ["true"], process)
+        self.post_started.set()
         if not record.started and (startup := self.spec.get("startupProbe")):
             await self._judge("Startup", startup, process, once=True)
         record.started = True

@@ -121,7 +121,7 @@ class PodWorker:
         if not await self._run_init_containers():
             return
         self.sandbox.write_network()  # istio-init may have asked for redirection
-        await asyncio.gather(*(container.run() for container in self.mains))
+        await self._run_main_containers()
         await self._end_sidecars()
         self.changed()
 
@@ -171,6 +171,18 @@ class PodWorker:
                 await self.sandbox.prepare_volumes()
             except (LabError, aiohttp.ClientError, OSError) as error:  # deleted meanwhile: the files stay
                 log.debug("volumes of %s stay as they are: %s", self.record.name, error)
+
+    async def _run_main_containers(self) -> None:
+        """In the order of the pod, at once; but a container with a postStart hook holds those after it back until the
+        hook is through (pkg/kubelet/kuberuntime/kuberuntime_manager.go SyncPod).
+        """
+        async with asyncio.TaskGroup() as tasks:
+            for container in self.mains:
+                running = tasks.create_task(container.run(), name=f"container-{container.name}")
+                if container.has_post_start:
+                    through = tasks.create_task(container.post_started.wait())
+                    await asyncio.wait({running, through}, return_when=asyncio.FIRST_COMPLETED)
+                    through.cancel()
 
     async def _run_init_containers(self) -> bool:
         """One after the other; False when one failed and is not to be tried again."""

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
 import jsonpatch
 import pytest
 
-from labkit.embedded.controlplane.injection import InjectionSettings, inject, injection_settings, make_patch
+from labkit.embedded.controlplane.injection import (
+    CONFIG_ANNOTATION,
+    InjectionSettings,
+    inject,
+    injection_settings,
+    make_patch,
+)
+from labkit.errors import InputError
+from labkit.policy.proxy_config import ProxyConfig, parse_proxy_config, read_proxy_settings
 
 SETTINGS = InjectionSettings("default")
 
@@ -156,6 +165,75 @@ def test_a_pod_without_labels_and_lists_can_be_injected() -> None:
 
 def test_the_injectors_values_choose_image_and_log_level() -> None:
     values = {"global": {"proxy": {"image": "registry/proxyv2:9", "logLevel": "info"}}}
-    settings = injection_settings(values, revision="r", trust_domain="td")
+    settings = injection_settings(values, revision="r")
     assert (settings.image, settings.log_level, settings.revision) == ("registry/proxyv2:9", "info", "r")
-    assert injection_settings({}, revision="r", trust_domain="td").image == SETTINGS.image
+    assert injection_settings({}, revision="r").image == SETTINGS.image
+
+
+def mesh_settings(**config: Any) -> InjectionSettings:
+    return dataclasses.replace(SETTINGS, proxy=read_proxy_settings(config))
+
+
+def test_the_proxy_comes_first_and_holds_the_others_back_if_the_mesh_wants_it() -> None:
+    pod = inject(plain_pod(), "foo", mesh_settings(holdApplicationUntilProxyStarts=True))
+    assert [c["name"] for c in pod["spec"]["containers"]] == ["istio-proxy", "web", "db"]
+    hook = container(pod, "istio-proxy")["lifecycle"]["postStart"]["exec"]["command"]
+    assert hook == ["pilot-agent", "wait"]
+    default = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"]
+    assert default == "web", "kubectl exec still goes to the application"
+    assert "lifecycle" not in container(inject(plain_pod(), "foo", SETTINGS), "istio-proxy")
+
+
+def test_the_pods_annotation_overrides_the_mesh_and_keeps_what_it_does_not_name() -> None:
+    mesh = mesh_settings(concurrency=2, proxyMetadata={"A": "mesh", "B": "mesh"})
+    pod = inject(plain_pod(annotations={CONFIG_ANNOTATION: "proxyMetadata: {B: pod}"}), "foo", mesh)
+    assert environment(pod)["A"] == "mesh"
+    assert environment(pod)["B"] == "pod"
+    assert json.loads(environment(pod)["PROXY_CONFIG"])["concurrency"] == 2
+    args = container(pod, "istio-proxy")["args"]
+    assert args[args.index("--concurrency") + 1] == "2"
+
+
+def test_an_annotation_that_is_no_yaml_is_refused_with_its_name() -> None:
+    with pytest.raises(InputError, match=r"proxy\.istio\.io/config"):
+        inject(plain_pod(annotations={CONFIG_ANNOTATION: "{"}), "foo", SETTINGS)
+
+
+def config(namespace: str, name: str, *, labels: dict[str, str] | None = None, **spec: Any) -> ProxyConfig:
+    if labels:
+        spec["selector"] = {"matchLabels": labels}
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2026-01-0{len(name)}T00:00:00Z"}
+    return parse_proxy_config({"metadata": metadata, "spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("configs", "expected"),
+    [
+        ((), 7),
+        ((config("istio-system", "a", concurrency=1),), 1),
+        ((config("istio-system", "a", concurrency=1), config("foo", "a", concurrency=2)), 2),
+        ((config("foo", "a", concurrency=2), config("foo", "a", labels={"app": "shop"}, concurrency=3)), 3),
+        ((config("foo", "a", labels={"app": "other"}, concurrency=3),), 7),
+        ((config("bar", "a", concurrency=3),), 7),
+        ((config("istio-system", "a", labels={"app": "shop"}, concurrency=3),), 7),
+        ((config("foo", "bb", concurrency=4), config("foo", "a", concurrency=5)), 5),
+        ((config("foo", "a", environmentVariables={"X": "y"}),), 7),
+        ((config("foo", "a", concurrency=0),), 0),
+    ],
+    ids=[
+        "none",
+        "of the mesh",
+        "of the namespace",
+        "of the workload",
+        "of another workload",
+        "of another namespace",
+        "a selector in the root namespace is ignored",
+        "the oldest",
+        "one that does not speak of it",
+        "zero is a value",
+    ],
+)
+def test_the_narrowest_proxyconfig_that_speaks_decides(configs: tuple[ProxyConfig, ...], expected: int) -> None:
+    settings = dataclasses.replace(mesh_settings(concurrency=7), proxy_configs=configs)
+    pod = inject(plain_pod(), "foo", settings)
+    assert json.loads(environment(pod)["PROXY_CONFIG"])["concurrency"] == expected

@@ -24,6 +24,7 @@ from labkit.policy.peer_authentication import (
     namespace_mode,
 )
 from labkit.policy.protocols import Protocol, protocol_of
+from labkit.policy.proxy_config import ProxySettings, read_proxy_settings
 from labkit.policy.sidecar_scope import ALLOW_ANY, SidecarScope
 from labkit.policy.wasm_plugin import WasmPlugin
 from labkit.policy.workload import PROXY_CONTAINER, Workload, labels_match, workload_from_pod
@@ -50,6 +51,8 @@ class MeshConfig:
     trust_domain_aliases: tuple[str, ...] = ()
     auto_mtls: bool = True
     outbound_policy: str = ALLOW_ANY
+    proxy: ProxySettings = field(default_factory=ProxySettings)
+    """`defaultConfig`: what new proxies are started with."""
     access_log_file: str = "/dev/stdout"
     access_log_format: str = ""
     minimum_tls: str = MIN_TLS_VERSION
@@ -66,6 +69,7 @@ def mesh_config(values: Object, *, root_namespace: str) -> MeshConfig:
         trust_domain=values.get("trustDomain") or TRUST_DOMAIN,
         trust_domain_aliases=tuple(values.get("trustDomainAliases") or ()),
         auto_mtls=values.get("enableAutoMtls", True) is not False,
+        proxy=read_proxy_settings(values.get("defaultConfig") or {}),
         outbound_policy=str((values.get("outboundTrafficPolicy") or {}).get("mode") or ALLOW_ANY),
         access_log_file=str(values.get("accessLogFile", "/dev/stdout") or ""),
         access_log_format=str(values.get("accessLogFormat") or ""),
