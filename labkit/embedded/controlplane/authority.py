@@ -3,8 +3,13 @@
 1. The root is made once and kept in the Secret `istio-ca-secret` of the control plane's namespace, with Istio's
    keys, so that a restarted istiod issues under the same root and running pods keep trusting each other.
 2. A pod's certificate has one URI SAN, `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
-3. It lives 24 hours (DEFAULT_WORKLOAD_CERT_TTL) and is renewed when half of that is left. Istio adds a jitter of
-   1 %, so that thousands of pods do not renew at once; a handful of pods need none.
+3. Who has an authority already plugs it in: the Secret `cacerts` with ca-cert.pem, ca-key.pem, cert-chain.pem and
+   root-cert.pem (one root or several) comes first.
+4. When the Secret changes, the authority changes in two steps, so that no handshake fails: first every proxy trusts
+   the old and the new root, then every proxy gets a certificate of the new one. A root that is gone from the Secret
+   stays trusted for as long as a certificate under it may live.
+5. A certificate lives 24 hours (DEFAULT_WORKLOAD_CERT_TTL) and is renewed when half of that is left. Istio adds a
+   jitter of 1 %, so that thousands of pods do not renew at once; a handful of pods need none.
 
 Sources: security/pkg/pki/ca/ca.go, security/pkg/nodeagent/cache/secretcache.go of istio/istio.
 Simplified: keys are made here and delivered with the certificate, because istiod and the pods share one machine
@@ -15,11 +20,14 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
 
 from labkit.embedded.apiclient import SECRETS, ApiClient, ApiError
 from labkit.embedded.controlplane.delivery import Delivery
@@ -32,45 +40,96 @@ from labkit.policy.identity import spiffe_id
 
 log = logging.getLogger(__name__)
 
+PLUGGED_IN_NAME = "cacerts"
 SECRET_NAME = "istio-ca-secret"  # noqa: S105 - the name of an object
 SECRET_TYPE = "istio.io/ca-root"  # noqa: S105
 RENEWAL_RATIO = 0.5  # SECRET_GRACE_PERIOD_RATIO
 
 
-async def load_authority(api: ApiClient, namespace: str, trust_domain: str) -> CertificateAuthority:
-    """The authority in the Secret, which is made when there is none."""
-    try:
-        secret = await api.get(SECRETS, SECRET_NAME, namespace)
-        log.info("using the root certificate in the secret %s/%s", namespace, SECRET_NAME)
-        return authority_from_secret(secret)
-    except ApiError as error:
-        if error.status != 404:
-            raise
+@dataclass(frozen=True)
+class MeshTrust:
+    """Who issues certificates, and the roots that proxies trust (PEM, one certificate each)."""
+
+    issuer: CertificateAuthority
+    roots: tuple[bytes, ...]
+
+    @property
+    def bundle(self) -> bytes:
+        """All roots in one file."""
+        return b"".join(self.roots)
+
+
+async def load_trust(api: ApiClient, namespace: str, trust_domain: str) -> MeshTrust:
+    """The authority in the Secret, which is made when there is none. An authority that is plugged in comes first."""
+    for name in (PLUGGED_IN_NAME, SECRET_NAME):
+        try:
+            secret = await api.get(SECRETS, name, namespace)
+            log.info("using the certificate authority in the secret %s/%s", namespace, name)
+            return trust_from_secret(secret)
+        except ApiError as error:
+            if error.status != 404:
+                raise
     authority = CertificateAuthority.self_signed(organization=trust_domain)
     try:
         await api.create(SECRETS, secret_of(authority, namespace))
         log.info("made a root certificate, kept in the secret %s/%s", namespace, SECRET_NAME)
-        return authority
+        return MeshTrust(authority, (authority.root_pem,))
     except ApiError as error:
         if error.status != 409:
             raise
     # Another istiod was faster: its root is the mesh's.
-    return authority_from_secret(await api.get(SECRETS, SECRET_NAME, namespace))
+    return trust_from_secret(await api.get(SECRETS, SECRET_NAME, namespace))
 
 
-def authority_from_secret(secret: dict[str, Any]) -> CertificateAuthority:
-    """Read the Secret. Raises InputError when it does not hold a usable authority."""
+def trust_from_secret(secret: dict[str, Any]) -> MeshTrust:
+    """Read the Secret. Raises InputError when it does not hold a usable authority.
+
+    https://istio.io/latest/docs/tasks/security/cert-management/plugin-ca-cert/
+    """
+    name, namespace = secret["metadata"]["name"], secret["metadata"].get("namespace", "istio-system")
     data = secret.get("data") or {}
     try:
-        certificate, key = (base64.b64decode(data[name]) for name in ("ca-cert.pem", "ca-key.pem"))
+        certificate, key = (base64.b64decode(data[one]) for one in ("ca-cert.pem", "ca-key.pem"))
+        chain, roots = (base64.b64decode(data.get(one) or "") for one in ("cert-chain.pem", "root-cert.pem"))
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"The secret {SECRET_NAME} does not hold ca-cert.pem and ca-key.pem.",
-            meaning="Without the mesh's root no certificate can be issued.",
+            f"The secret {name} does not hold ca-cert.pem and ca-key.pem.",
+            meaning="Without the mesh's authority no certificate can be issued.",
             next_step=f"Restore the secret, or delete it and restart istiod and all pods: kubectl delete secret "
-            f"{SECRET_NAME} -n {secret['metadata'].get('namespace', 'istio-system')}",
+            f"{name} -n {namespace}",
         ) from error
-    return CertificateAuthority.from_pem(certificate, key)
+    trusted = _certificates(roots)
+    links = {**dict.fromkeys(_certificates(certificate)), **dict.fromkeys(_certificates(chain))}
+    own = [*links, *(root for root in trusted if _issued(links, root))][:8]
+    issuer = CertificateAuthority.from_pem(b"".join(dict.fromkeys(own)), key)
+    if issuer.root_pem not in trusted and trusted:
+        raise InputError(
+            f"The authority in the secret {name} was not issued by a root in its root-cert.pem.",
+            meaning="No proxy would trust the certificates that it issues.",
+            next_step="Put the root at the end of the chain into root-cert.pem; several roots may stand there.",
+        )
+    return MeshTrust(issuer, tuple(dict.fromkeys((*trusted, issuer.root_pem))))
+
+
+def _certificates(pem: bytes) -> list[bytes]:
+    """Each certificate of a PEM file by itself, written as we write them."""
+    if not pem.strip():
+        return []
+    try:
+        found = x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise InputError("A certificate in the authority's secret is not readable PEM.", meaning=str(error)) from error
+    return [one.public_bytes(serialization.Encoding.PEM) for one in found]
+
+
+def _issued(links: Iterable[bytes], root: bytes) -> bool:
+    """Whether the last link was issued by this root."""
+    *_, last = (x509.load_pem_x509_certificate(one) for one in links)
+    try:
+        last.verify_directly_issued_by(x509.load_pem_x509_certificate(root))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def secret_of(authority: CertificateAuthority, namespace: str) -> dict[str, Any]:
@@ -90,21 +149,44 @@ def secret_of(authority: CertificateAuthority, namespace: str) -> dict[str, Any]
 
 
 class Certificates:
-    """Gives every sidecar a valid certificate, and says when the next one must be renewed."""
+    """Gives every sidecar a valid certificate and the roots to trust, and says when the next one must be renewed."""
 
-    def __init__(self, authority: CertificateAuthority, delivery: Delivery, ttl: timedelta) -> None:
+    def __init__(
+        self, authority: CertificateAuthority, delivery: Delivery, ttl: timedelta, roots: Iterable[bytes] = ()
+    ) -> None:
         self.authority = authority
         self.ttl = ttl
         self.issued = 0
         self._delivery = delivery
-        self._root_pem = authority.root_pem.decode()
+        self._roots = tuple(dict.fromkeys((authority.root_pem, *roots)))
+        self._leaving: dict[bytes, datetime] = {}
         self._issuer = x509.load_pem_x509_certificate(authority.cert_pem)
         self._valid: dict[tuple[str, str], tuple[str, datetime]] = {}
 
+    @property
+    def bundle(self) -> str:
+        """All roots that are trusted now, as one PEM text: those of the authority first, then those that leave."""
+        return b"".join((*self._roots, *self._leaving)).decode()
+
+    def trust(self, roots: Iterable[bytes], now: datetime) -> None:
+        """Trust these roots. Those that were trusted until now leave when the last certificate under them has ended."""
+        before, self._roots = self._roots, tuple(dict.fromkeys(roots))
+        for root in before:
+            self._leaving.setdefault(root, now + self.ttl)
+        self._leaving = {root: end for root, end in self._leaving.items() if root not in self._roots}
+
+    def issue_under(self, authority: CertificateAuthority) -> None:
+        """Issue under another authority from now on. `ensure` then gives every sidecar a new certificate."""
+        if authority.cert_pem != self.authority.cert_pem:
+            self.authority = authority
+            self._issuer = x509.load_pem_x509_certificate(authority.cert_pem)
+            self._valid.clear()
+
     def ensure(self, mesh: MeshConfig, sidecar: Sidecar, now: datetime) -> None:
-        """Deliver the root, and a certificate unless a good one is there already."""
+        """Deliver the roots, and a certificate unless a good one is there already."""
+        self._leaving = {root: end for root, end in self._leaving.items() if end > now}
         directory = self._delivery.directory(sidecar.key)
-        root = make_secret_file(tls.root_secret(self._root_pem))
+        root = make_secret_file(tls.root_secret(self.bundle))
         self._delivery.write(tls.secret_file(directory, tls.ROOT_SECRET), root)
         identity = spiffe_id(mesh.trust_domain, sidecar.workload.namespace, sidecar.workload.service_account)
         known = self._valid.get(sidecar.key) or self._delivered(sidecar)
@@ -121,8 +203,9 @@ class Certificates:
         self._valid.pop(key, None)
 
     def next_renewal(self) -> datetime | None:
-        """When the first certificate must be renewed."""
-        return min((self._renewal(not_after) for _, not_after in self._valid.values()), default=None)
+        """When the first certificate must be renewed, or the first root is trusted no longer."""
+        renewals = (self._renewal(not_after) for _, not_after in self._valid.values())
+        return min((*renewals, *self._leaving.values()), default=None)
 
     def _renewal(self, not_after: datetime) -> datetime:
         return not_after - self.ttl * (1 - RENEWAL_RATIO)

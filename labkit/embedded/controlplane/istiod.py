@@ -32,7 +32,7 @@ from labkit.embedded.apiclient import (
     Resource,
 )
 from labkit.embedded.controlplane import webhooks
-from labkit.embedded.controlplane.authority import Certificates, load_authority
+from labkit.embedded.controlplane.authority import Certificates, MeshTrust, load_trust
 from labkit.embedded.controlplane.delivery import Delivery
 from labkit.embedded.controlplane.injection import InjectionSettings, injection_settings
 from labkit.embedded.controlplane.kinds import KINDS
@@ -40,8 +40,8 @@ from labkit.embedded.controlplane.pushing import Pusher
 from labkit.embedded.controlplane.settings import MONITORING_PORT, READY_PORT, WEBHOOK_PORT, Settings
 from labkit.embedded.controlplane.state import State
 from labkit.embedded.controlplane.translation.model import MeshConfig, mesh_config
-from labkit.embedded.controlplane.upkeep import RootCertificates, WebhookCertificates
-from labkit.pki import ROOT_TTL, CertificateAuthority
+from labkit.embedded.controlplane.upkeep import RootCertificates, TrustSecrets, WebhookCertificates
+from labkit.pki import ROOT_TTL, CertificateAuthority, Leaf
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Istiod:
         self.counters = webhooks.Counters()
         self.ready = False
         self._injection = InjectionSettings(settings.revision)
+        self._webhook_tls: Any = None
         self._pusher: Pusher | None = None
 
     async def run(self) -> None:
@@ -67,9 +68,9 @@ class Istiod:
         async with ApiClient(self.settings.kubeconfig, name="istiod") as api:
             runners = [await self._listen(READY_PORT, webhooks.readiness_application(lambda: self.ready))]
             try:
-                authority = await self._learn_mesh(api)
-                runners += await self._serve(authority)
-                await self._until(stopped, self._control(api, authority))
+                trust = await self._learn_mesh(api)
+                runners += await self._serve(trust.issuer)
+                await self._until(stopped, self._control(api, trust))
             finally:
                 self.ready = False
                 await asyncio.gather(*(runner.cleanup() for runner in runners))
@@ -84,19 +85,19 @@ class Istiod:
         for task in done:
             task.result()
 
-    async def _learn_mesh(self, api: ApiClient) -> CertificateAuthority:
+    async def _learn_mesh(self, api: ApiClient) -> MeshTrust:
         """The settings that must be known before the first certificate: the trust domain above all."""
         for item in (await api.list(CONFIGMAPS, self.settings.namespace))["items"]:
             self._on_configmap("ADDED", item)
         mesh = self.state.mesh
-        return await load_authority(api, self.settings.namespace, mesh.trust_domain)
+        return await load_trust(api, self.settings.namespace, mesh.trust_domain)
 
     async def _serve(self, authority: CertificateAuthority) -> list[web.AppRunner]:
-        leaf = authority.issue(dns_names=self.settings.service_names, ttl=ROOT_TTL / 10, client=False)
         admission = webhooks.Webhooks(self._injection_now, self.counters)
+        self._webhook_tls = webhooks.server_context(self._webhook_leaf(authority))
         monitoring = webhooks.monitoring_application(self.settings.version, self._metrics)
         return [
-            await self._listen(WEBHOOK_PORT, admission.application(), webhooks.server_context(leaf)),
+            await self._listen(WEBHOOK_PORT, admission.application(), self._webhook_tls),
             await self._listen(MONITORING_PORT, monitoring),
         ]
 
@@ -111,19 +112,30 @@ class Istiod:
             proxy_configs=self.state.configs("ProxyConfig"),
         )
 
+    def _webhook_leaf(self, authority: CertificateAuthority) -> Leaf:
+        return authority.issue(dns_names=self.settings.service_names, ttl=ROOT_TTL / 10, client=False)
+
     async def _listen(self, port: int, app: web.Application, tls: Any = None) -> web.AppRunner:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, self.settings.address, port, ssl_context=tls, shutdown_timeout=1.0).start()
         return runner
 
-    async def _control(self, api: ApiClient, authority: CertificateAuthority) -> None:
+    async def _control(self, api: ApiClient, trust: MeshTrust) -> None:
         delivery = Delivery(self.settings.xds_root)
-        certificates = Certificates(authority, delivery, self.settings.certificate_ttl)
+        certificates = Certificates(trust.issuer, delivery, self.settings.certificate_ttl, trust.roots)
         self._pusher = pusher = Pusher(self.state, delivery, certificates)
-        roots = RootCertificates(api, authority.root_pem.decode())
-        bundles = WebhookCertificates(api, authority.root_pem, self.settings.revision)
-        informers = [*self._sources(api), *roots.informers, *bundles.informers]
+        roots = RootCertificates(api, certificates.bundle)
+        bundles = WebhookCertificates(api, certificates.bundle.encode(), self.settings.revision)
+
+        async def on_trust(changed: MeshTrust) -> None:
+            await pusher.change_trust(changed)
+            await roots.change(certificates.bundle)
+            await bundles.change(certificates.bundle.encode())
+            webhooks.present(self._webhook_tls, self._webhook_leaf(changed.issuer))
+
+        secrets = TrustSecrets(api, self.settings.namespace, trust, on_trust)
+        informers = [*self._sources(api), *roots.informers, *bundles.informers, *secrets.informers]
         async with asyncio.TaskGroup() as tasks:
             for informer in informers:
                 tasks.create_task(informer.run())

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from labkit.embedded.controlplane.authority import Certificates, utc_now
+from labkit.embedded.controlplane.authority import Certificates, MeshTrust, utc_now
 from labkit.embedded.controlplane.delivery import Delivery
 from labkit.embedded.controlplane.state import Dirt, State
 from labkit.embedded.controlplane.translation.clusters import tls_modes
@@ -140,6 +140,14 @@ class Pusher:
         """Give a new certificate to every sidecar whose time has come."""
         for sidecar in self.state.sidecars.values():
             self.certificates.ensure(self.state.mesh, sidecar, self._clock())
+
+    async def change_trust(self, trust: MeshTrust) -> None:
+        """Another authority: every proxy trusts its roots before the first one shows a certificate of it."""
+        self.certificates.trust(trust.roots, self._clock())
+        self.renew()
+        await asyncio.sleep(SETTLE_SECONDS)
+        self.certificates.issue_under(trust.issuer)
+        self.renew()
 
     def _seconds_to_renewal(self) -> float | None:
         moment = self.certificates.next_renewal()

@@ -10,8 +10,19 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from labkit.embedded.apiclient import CONFIGMAPS, NAMESPACES, ApiClient, ApiError, Informer, Resource, namespace_of
+from labkit.embedded.apiclient import (
+    CONFIGMAPS,
+    NAMESPACES,
+    SECRETS,
+    ApiClient,
+    ApiError,
+    Informer,
+    Resource,
+    namespace_of,
+)
+from labkit.embedded.controlplane.authority import PLUGGED_IN_NAME, SECRET_NAME, MeshTrust, trust_from_secret
 from labkit.embedded.controlplane.injection import ROOT_CONFIGMAP
+from labkit.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +44,12 @@ class RootCertificates:
         self.namespaces = Informer(api, NAMESPACES, self._on_namespace)
         self._copies = Informer(api, CONFIGMAPS, self._on_copy, labelSelector="istio.io/config=true")
         self.informers = (self.namespaces, self._copies)
+
+    async def change(self, root_pem: str) -> None:
+        """Other roots: write them everywhere."""
+        self._data = {"root-cert.pem": root_pem}
+        for namespace in list(self.namespaces.objects.values()):
+            await self._on_namespace("MODIFIED", namespace)
 
     async def _on_namespace(self, event: str, namespace: Object) -> None:
         if event != "DELETED" and not namespace["metadata"].get("deletionTimestamp"):
@@ -68,6 +85,38 @@ async def _create_or_replace(api: ApiClient, resource: Resource, obj: Object) ->
         await api.replace(resource, obj)
 
 
+class TrustSecrets:
+    """Watches the Secrets that hold the authority, and tells when another one stands there.
+
+    `cacerts` comes first as long as it is there. Secrets that are deleted change nothing: what istiod knows stays in
+    force until it is started anew, as in Istio.
+    """
+
+    def __init__(
+        self, api: ApiClient, namespace: str, trust: MeshTrust, on_change: Callable[[MeshTrust], Awaitable[None]]
+    ) -> None:
+        self._trust = trust
+        self._on_change = on_change
+        self._plugged_in, self._own = (
+            Informer(api, SECRETS, self._on_secret, namespace=namespace, fieldSelector=f"metadata.name={name}")
+            for name in (PLUGGED_IN_NAME, SECRET_NAME)
+        )
+        self.informers = (self._plugged_in, self._own)
+
+    async def _on_secret(self, event: str, secret: Object) -> None:
+        if event == "DELETED" or (secret["metadata"]["name"] == SECRET_NAME and self._plugged_in.objects):
+            return
+        try:
+            trust = trust_from_secret(secret)
+        except InputError as error:
+            log.warning("the secret %s changes nothing: %s %s", secret["metadata"]["name"], error.what, error.meaning)
+            return
+        if (trust.issuer.cert_pem, trust.roots) != (self._trust.issuer.cert_pem, self._trust.roots):
+            self._trust = trust
+            log.info("the secret %s holds another authority: %d roots", secret["metadata"]["name"], len(trust.roots))
+            await self._on_change(trust)
+
+
 class WebhookCertificates:
     """Writes the CA's certificate into the webhook configurations of this revision.
 
@@ -82,6 +131,13 @@ class WebhookCertificates:
             Informer(api, resource, self._handler(resource), labelSelector=selector)
             for resource in (MUTATING, VALIDATING)
         )
+
+    async def change(self, root_pem: bytes) -> None:
+        """Other roots: write them into the configurations."""
+        self._bundle = base64.b64encode(root_pem).decode()
+        for resource, informer in zip((MUTATING, VALIDATING), self.informers, strict=True):
+            for configuration in list(informer.objects.values()):
+                await self._patch(resource, configuration)
 
     def _handler(self, resource: Resource) -> Callable[[str, Object], Awaitable[None]]:
         async def on_change(event: str, configuration: Object) -> None:

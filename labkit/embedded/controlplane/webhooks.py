@@ -141,12 +141,17 @@ def server_context(leaf: Leaf) -> ssl.SSLContext:
     """TLS for port 15017. The ssl module reads certificates from files only, so they pass through one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    present(context, leaf)
+    return context
+
+
+def present(context: ssl.SSLContext, leaf: Leaf) -> None:
+    """Show this certificate from the next handshake on."""
     with tempfile.TemporaryDirectory() as directory:
         certificate = Path(directory) / "cert.pem"
         certificate.touch(mode=0o600)
         certificate.write_bytes(leaf.chain_pem + leaf.key_pem)
         context.load_cert_chain(certificate)
-    return context
 
 
 def readiness_application(is_ready: Callable[[], bool]) -> web.Application:
