@@ -17,6 +17,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from labkit.embedded.apiserver.reviews import User
 from labkit.embedded.paths import ClusterPaths
 from labkit.pki import CertificateAuthority
@@ -98,9 +100,21 @@ def certificate_user(certificate: Any, moment: float) -> User | None:
     return User(name, tuple(value for key, value in pairs if key == "organizationName"))
 
 
+def _chosen_namespace(kubeconfig: Path, name: str) -> str:
+    """What `kubectl config set-context --current --namespace` has written: it outlives a restart of the cluster."""
+    try:
+        contexts = yaml.safe_load(kubeconfig.read_text())["contexts"]
+        return next(str(one["context"].get("namespace") or "") for one in contexts if one["name"] == name)
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, StopIteration):
+        return ""
+
+
 def write_kubeconfig(paths: ClusterPaths, address: str, port: int, token: str) -> None:
     """The file that kubectl and every other client are given. JSON, which is YAML too."""
     name = f"labkit-{paths.name}"
+    context = {"cluster": name, "user": name}
+    if namespace := _chosen_namespace(paths.kubeconfig, name):
+        context["namespace"] = namespace
     ca = base64.b64encode((paths.pki_dir / "ca.crt").read_bytes()).decode()
     config = {
         "apiVersion": "v1",
@@ -109,7 +123,7 @@ def write_kubeconfig(paths: ClusterPaths, address: str, port: int, token: str) -
             {"name": name, "cluster": {"server": f"https://{address}:{port}", "certificate-authority-data": ca}}
         ],
         "users": [{"name": name, "user": {"token": token}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "contexts": [{"name": name, "context": context}],
         "current-context": name,
     }
     write_private(paths.kubeconfig, json.dumps(config, indent=2).encode())

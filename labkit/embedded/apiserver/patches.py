@@ -81,6 +81,10 @@ def _json_patch(obj: Object, patch: Any) -> Object:
             result = jsonpatch.apply_patch(result, [operation], in_place=True)
     except jsonpatch.InvalidJsonPatch as error:
         raise bad_request(f"error decoding patch: {error}") from None
+    except jsonpatch.JsonPatchTestFailed:
+        path = operation.get("path")
+        message = f"the server rejected our request due to an error in our request: testing value {path} failed"
+        raise StatusError(422, "Invalid", message) from None
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException) as error:
         message = f"the server rejected our request due to an error in our request: {error}"
         raise StatusError(422, "Invalid", message) from None

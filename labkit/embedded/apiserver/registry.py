@@ -36,6 +36,7 @@ from labkit.embedded.apiserver.objects import (
 )
 from labkit.embedded.apiserver.resources import CRDS, NAMESPACES, PODS, SERVICES, Catalogue, Kind
 from labkit.embedded.apiserver.storage import Record, Storage, encode, make_record
+from labkit.embedded.apiserver.unserved import NODE_DEBUGGER, is_node_debugger, warning_for
 
 Object = dict[str, Any]
 
@@ -91,7 +92,11 @@ class Registry:
         if kind.namespaced:
             self._check_namespace(kind, namespace, metadata.get("name", ""))
         self._complete(kind, obj, None)
+        if warning := warning_for(kind.group, kind.plural):
+            options.warnings.append(warning)
         if kind.resource == PODS:
+            if is_node_debugger(obj):
+                raise forbidden("pods", "", metadata.get("name", ""), NODE_DEBUGGER)
             await check_account(self.storage, obj, namespace)
         review = Review("CREATE", kind, namespace, metadata.get("name", ""), None, options.dry_run, options.warnings)
         obj = await self._admit(review, obj, options)

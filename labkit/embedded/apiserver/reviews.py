@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from labkit.embedded.apiserver.failures import bad_request
 from labkit.embedded.apiserver.resources import Kind
 
 Object = dict[str, Any]
@@ -26,6 +28,20 @@ class User:
 ADMINISTRATOR = User("kubernetes-admin", ("system:masters",))
 current_user: ContextVar[User] = ContextVar("current_user", default=ADMINISTRATOR)
 """Who sent the request that is being answered."""
+
+
+def impersonated(headers: Mapping[str, str], user: User) -> User:
+    """Whom the request wants to be (`kubectl --as`). Everybody may, because everybody may do everything.
+
+    https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation
+    """
+    name = headers.get("Impersonate-User", "")
+    if not name:
+        if any(header.lower().startswith("impersonate-") for header in headers):
+            raise bad_request("requested impersonation of groups or extra values without impersonating a user")
+        return user
+    groups = headers.getall("Impersonate-Group", []) if hasattr(headers, "getall") else []
+    return User(name, tuple(groups))
 
 
 def answer_review(kind: Kind, review: Object) -> Object:

@@ -26,8 +26,8 @@ from labkit.embedded.apiserver.openapi import OpenAPI
 from labkit.embedded.apiserver.proxying import Proxy
 from labkit.embedded.apiserver.registry import Registry
 from labkit.embedded.apiserver.requests import parse_accept, parse_target
-from labkit.embedded.apiserver.resources import CRDS, Catalogue
-from labkit.embedded.apiserver.reviews import ADMINISTRATOR, User, current_user
+from labkit.embedded.apiserver.resources import CRDS, SERVICES, Catalogue
+from labkit.embedded.apiserver.reviews import ADMINISTRATOR, User, current_user, impersonated
 from labkit.embedded.apiserver.storage import Change, Record, Storage, encode
 from labkit.embedded.apiserver.streams import Streams
 from labkit.embedded.apiserver.subresources import Subresources
@@ -74,8 +74,9 @@ class ApiServer:
         for record in storage.records(CRDS):
             self._serve_definition(record)
         storage.listen(CRDS, self._on_definition)
+        storage.listen(SERVICES, self._on_service)
         self._admission = Admission(storage, self._catalogue)
-        registry = Registry(storage, self._catalogue, self._admission, self.block)
+        self._registry = registry = Registry(storage, self._catalogue, self._admission, self.block)
         self._streams = Streams(storage, self.paths)
         self._proxy = Proxy(storage, self._streams)
         self._handlers = Handlers(registry, Subresources(registry, self._streams, self._proxy, self._token))
@@ -150,12 +151,19 @@ class ApiServer:
             self._catalogue.drop_custom(change.before.name)
             self._handlers.end_watches(resource)
 
+    def _on_service(self, change: Change) -> None:
+        """The Service of the API server itself comes back, as the real one's does."""
+        gone = change.before if change.after is None else None
+        if gone and (gone.namespace, gone.name) == ("default", "kubernetes"):
+            self._replanting = asyncio.ensure_future(seeds.plant(self._registry, self.block, self.port))
+
     # Requests.
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         try:
             if user := self._authenticate(request):
-                current_user.set(user)  # of this connection's task: its next request sets it anew
+                # Of this connection's task: its next request sets it anew.
+                current_user.set(impersonated(request.headers, user))
             with self._noted(request):
                 return await self._route(request)
         except StatusError as failure:
@@ -198,7 +206,7 @@ class ApiServer:
     async def _route(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path
         if path in ("/healthz", "/livez", "/readyz") or path.startswith(("/livez/", "/readyz/", "/healthz/")):
-            return web.Response(text="ok")
+            return web.Response(text=self._health(request, path))
         parts = [unquote(part) for part in path.strip("/").split("/")]
         if target := parse_target(parts):
             return await self._handlers.handle(request, target)
@@ -207,6 +215,14 @@ class ApiServer:
         if parts[0] == "openapi":
             return await self._openapi(request, parts[1:])
         return self._document(request, [part for part in parts if part])
+
+    def _health(self, request: web.Request, path: str) -> str:
+        """`ok`, or with ?verbose the list of what was looked at: every part that can stop without the server."""
+        if "verbose" not in request.query or path.count("/") > 1:
+            return "ok"
+        looked = {"ping": True, "storage": self._storage is not None, "events": self._pruning is not None}
+        lines = [f"[{'+' if good else '-'}]{name} {'ok' if good else 'failed'}" for name, good in looked.items()]
+        return "\n".join([*lines, f"{path.removeprefix('/')} check passed", ""])
 
     async def _openapi(self, request: web.Request, parts: list[str]) -> web.Response:
         """OpenAPI v3 in JSON; v2 in JSON, and in the protobuf that kubectl wants."""

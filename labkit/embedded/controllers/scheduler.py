@@ -32,6 +32,8 @@ def wants_node(pod: Object) -> bool:
 
 def objection(pod: Object, node: Object, pods_on_node: int) -> str | None:
     """Why the node cannot take the pod, in the scheduler's words; None when it can."""
+    if any("persistentVolumeClaim" in volume for volume in pod["spec"].get("volumes") or []):
+        return "pod has unbound immediate PersistentVolumeClaims (the embedded cluster provisions no volumes)"
     spec = node.get("spec", {})
     if spec.get("unschedulable"):
         return "node(s) were unschedulable"

@@ -102,8 +102,12 @@ def _install(path):
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             return raw[method](sock, ("::ffff:" + target[0], target[1]))
-        if method != "bind" and sock.type == socket.SOCK_STREAM:
-            show_source(sock, net)
+        if sock.type == socket.SOCK_STREAM:
+            if method != "bind":
+                show_source(sock, net)
+            elif target[1]:
+                # A pod of its own would not see what a pod before it left in TIME_WAIT at this address.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return raw[method](sock, target)
 
     def show_source(sock, net):
