@@ -64,8 +64,9 @@ class Installation:
         return f"istiod{self.suffix}"
 
     def crds(self) -> list[Obj]:
-        """The kinds that the mesh brings."""
-        return self._read("crds.yaml")
+        """The kinds that the mesh brings: one file each."""
+        names = sorted(path.name for path in (DATA / "crds").glob("*.yaml"))
+        return [crd for name in names for crd in self._read(f"crds/{name}")]
 
     def control_plane(self) -> list[Obj]:
         """istiod with its account, settings and Service."""
@@ -113,7 +114,7 @@ def install(
     _refuse_another(cluster, installation)
     changes: list[Change] = []
     steps = (
-        ("the kind PeerAuthentication", installation.crds()),
+        ("the kinds of Istio", installation.crds()),
         (f"istiod in the namespace {namespace}", installation.control_plane()),
         ("the webhooks for injection and validation", installation.webhooks()),
     )
