@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from labkit.outcomes import Outcome, Probe, RequestKind, Verdict
-from labkit.policy.client_tls import Policies
+from labkit.policy.client_tls import Policies, ServiceRule
+from labkit.policy.destination_rule import DestinationRule, destination_rule, full_name, parse_destination_rule
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
 from labkit.policy.prediction import predict
 from labkit.policy.protocols import Protocol, protocol_of
@@ -37,6 +38,9 @@ class Call:
     protocol: Protocol = Protocol.UNDECLARED
     by_service: bool = True
     headless: bool = False
+    service: tuple[str, str] = ("", "")
+    """Namespace and name of the Service, if it is one."""
+    service_port: int = 0
 
     @property
     def servers(self) -> tuple[Workload, ...]:
@@ -87,6 +91,8 @@ def call_service(service: Object, service_port: Object, workloads: Iterable[Work
         endpoints=tuple(Endpoint(one, port) for one in standing if (port := target_port(service_port, one))),
         protocol=protocol_of(service_port),
         headless=spec.get("clusterIP") == "None",
+        service=(namespace, metadata["name"]),
+        service_port=int(service_port["port"]),
     )
 
 
@@ -112,12 +118,14 @@ def predict_call(
     request: RequestKind = RequestKind.HTTP,
     root_namespace: str = ROOT_NAMESPACE,
     enable_auto_mtls: bool = True,
+    destination_rules: Iterable[DestinationRule | Object] = (),
     probe: Probe | None = None,
 ) -> Verdict:
     """The verdict for a call: that of its endpoints, or "it depends" when they differ."""
     if call.protocol is Protocol.UDP:
         return Verdict(Outcome.UNKNOWN, ("UDP is not captured by sidecars.",), probe=probe)
     policies = list(policies)
+    rule = _rule(client, call, destination_rules, root_namespace)
     verdicts = [
         predict(
             client,
@@ -130,11 +138,26 @@ def predict_call(
             enable_auto_mtls=enable_auto_mtls,
             by_service=call.by_service,
             original_destination=call.servers if call.headless else None,
+            rule=rule,
             probe=probe,
         )
         for endpoint in call.endpoints
     ]
     return _together(verdicts) if verdicts else _nobody(client, call, request, probe)
+
+
+def _rule(
+    client: Workload, call: Call, rules: Iterable[DestinationRule | Object], root_namespace: str
+) -> ServiceRule | None:
+    namespace, name = call.service
+    if not name or not client.injected:
+        return None
+    parsed = [one if isinstance(one, DestinationRule) else parse_destination_rule(one) for one in rules]
+    host = full_name(name, namespace)
+    found = destination_rule(parsed, client, namespace, host, root_namespace)
+    if found is None:
+        return None
+    return ServiceRule(found.traffic_policy(call.service_port).tls, found.decider, bool(found.selector))
 
 
 def _together(verdicts: Sequence[Verdict]) -> Verdict:

@@ -1,6 +1,6 @@
 """What the client's sidecar sends: auto mTLS, decided once per Service and once more per endpoint.
 
-A DestinationRule that sets `tls` is asked before anything here, and overrides it; it is not read yet. Its place is
+A DestinationRule that sets `tls` (`labkit.policy.destination_rule`) is asked before anything here, and overrides it:
 the first rule of `service_tls` (for the whole Envoy cluster) and of `endpoint_tls_mode` (for one endpoint).
 """
 
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from labkit.outcomes import DecidingPolicy
+from labkit.policy.destination_rule import ClientTLSMode, ClientTLSSettings
 from labkit.policy.identity import TRUST_DOMAIN, spiffe_id
 from labkit.policy.modes import MutualTLSMode
 from labkit.policy.peer_authentication import (
@@ -40,15 +42,30 @@ SOCKET_MATCH_DISABLED = "tlsMode-disabled"
 
 
 @dataclass(frozen=True)
+class ServiceRule:
+    """What a DestinationRule says of the TLS towards one port of a Service: None when it leaves it to auto mTLS."""
+
+    tls: ClientTLSSettings | None
+    decider: DecidingPolicy
+    selected: bool = False
+
+
+@dataclass(frozen=True)
 class ClientTLS:
     """What a client sends to one endpoint, and why. `socket_match` is the match that Envoy's log will name."""
 
     mtls: bool
     reason: str
     socket_match: str = ""
+    decided_by: DecidingPolicy | None = None
+    """The DestinationRule that decided, if one did."""
+    own_tls: bool = False
+    """The sidecar sends TLS that is not the mesh's (SIMPLE or MUTUAL)."""
 
     @property
     def sends(self) -> str:
+        if self.own_tls:
+            return "TLS that is not the mesh's"
         return "mTLS" if self.mtls else "plaintext"
 
 
@@ -88,11 +105,15 @@ def service_tls(
 
 
 # pilot/pkg/xds/endpoints/mtls_checker.go
-def endpoint_tls_mode(endpoint: Workload, port: int, effective: EffectiveMTLS) -> tuple[str, str]:
+def endpoint_tls_mode(
+    endpoint: Workload, port: int, effective: EffectiveMTLS, rule_tls: ClientTLSSettings | None = None
+) -> tuple[str, str]:
     """The `tlsMode` that clients are told of one endpoint port, with the reason: "istio" or "disabled".
 
-    `effective` is what the policies make the endpoint accept (`compose_peer_authentication`). The rules:
+    `effective` is what the policies make the endpoint accept (`compose_peer_authentication`), `rule_tls` what a
+    DestinationRule says (`DestinationRule.endpoint_tls`). The rules:
 
+    0. With `rule_tls`, an endpoint is enabled if and only if that is ISTIO_MUTUAL, and it has the label of 1.
     1. An endpoint whose label `security.istio.io/tlsMode` is not `istio` is disabled. Injection sets the label.
     2. An endpoint whose effective mode for this container port is DISABLE is disabled; workload-specific and
        port-level policies count here.
@@ -100,6 +121,10 @@ def endpoint_tls_mode(endpoint: Workload, port: int, effective: EffectiveMTLS) -
     """
     if endpoint.tls_mode != TLS_MODE_ISTIO:
         return "disabled", f"{endpoint} has no label {TLS_MODE_LABEL}=istio, so it has no sidecar to answer mTLS"
+    if rule_tls is not None:
+        if rule_tls.mode is ClientTLSMode.ISTIO_MUTUAL:
+            return TLS_MODE_ISTIO, "a DestinationRule says ISTIO_MUTUAL"
+        return "disabled", f"a DestinationRule says {rule_tls.mode}"
     if effective.mode_for_port(port) is MutualTLSMode.DISABLE:
         return "disabled", f"port {port} of {endpoint} is DISABLE, by {effective.decided_by_for_port(port)}"
     return TLS_MODE_ISTIO, f"{endpoint} has a sidecar, so auto mTLS chooses mTLS"
@@ -114,6 +139,7 @@ def client_tls(
     *,
     enable_auto_mtls: bool = True,
     original_destination: Sequence[Workload] | None = None,
+    rule: ServiceRule | None = None,
 ) -> ClientTLS:
     """What `client` sends to `port` (the container's) of one endpoint of a Service: mTLS or not, and why.
 
@@ -122,6 +148,8 @@ def client_tls(
     """
     if not client.injected:
         return ClientTLS(False, f"{client} has no sidecar, so nothing encrypts what it sends")
+    if rule and rule.tls is not None:
+        return _by_rule(rule, rule.tls)
     policies = list(policies)
     service, why = service_tls(
         namespace_mode(policies, endpoint.namespace, root_namespace),
@@ -135,6 +163,23 @@ def client_tls(
     if tls_mode == TLS_MODE_ISTIO:
         return ClientTLS(True, why, SOCKET_MATCH_ISTIO)
     return ClientTLS(False, why, SOCKET_MATCH_DISABLED)
+
+
+def _by_rule(rule: ServiceRule, settings: ClientTLSSettings) -> ClientTLS:
+    """What a DestinationRule makes a sidecar send: the same to all endpoints, whether they can answer or not."""
+    mode, said = settings.mode, f"{rule.decider.kind} {rule.decider.namespace}/{rule.decider.name} says {settings.mode}"
+    own = mode in (ClientTLSMode.SIMPLE, ClientTLSMode.MUTUAL)
+    if own and settings.credential_name and not rule.selected:
+        return ClientTLS(
+            False, f"{said}, but a sidecar ignores credentialName without workloadSelector", "", rule.decider
+        )
+    words = {
+        ClientTLSMode.DISABLE: "so clients send plaintext",
+        ClientTLSMode.ISTIO_MUTUAL: "so clients send mTLS, to endpoints without a sidecar too",
+        ClientTLSMode.SIMPLE: "so clients send TLS of their own, without a certificate of the mesh",
+        ClientTLSMode.MUTUAL: "so clients send TLS with a certificate that is not the mesh's",
+    }
+    return ClientTLS(mode is ClientTLSMode.ISTIO_MUTUAL, f"{said}, {words[mode]}", "", rule.decider, own_tls=own)
 
 
 def offered_alpn(protocol: Protocol, *, http: bool) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from labkit.outcomes import DecidingPolicy, Outcome, Probe, RequestKind, Verdict
-from labkit.policy.client_tls import ClientTLS, Policies, client_tls, offered_alpn
+from labkit.policy.client_tls import ClientTLS, Policies, ServiceRule, client_tls, offered_alpn
 from labkit.policy.inbound import Arrival, FilterChainRule, find_chain
 from labkit.policy.modes import MutualTLSMode
 from labkit.policy.peer_authentication import ROOT_NAMESPACE, compose_peer_authentication
@@ -58,6 +58,7 @@ def predict(
     enable_auto_mtls: bool = True,
     by_service: bool = True,
     original_destination: Sequence[Workload] | None = None,
+    rule: ServiceRule | None = None,
     probe: Probe | None = None,
 ) -> Verdict:
     """What happens when `client` calls `port` (the container's) of `server`: what each side does, who decides, and
@@ -71,8 +72,10 @@ def predict(
     """
     policies = list(policies)
     edge = Edge(client, server, port, protocol, request, by_service)
-    sent = _sent(edge, policies, root_namespace, enable_auto_mtls, original_destination)
+    sent = _sent(edge, policies, root_namespace, enable_auto_mtls, original_destination, rule)
     verdict = _received(edge, sent, policies, root_namespace)
+    if sent.decided_by and (verdict.refused or not edge.server.injected):
+        verdict = replace(verdict, decided_by=sent.decided_by)
     return replace(verdict, probe=probe, reasons=(_sentence(sent.reason), *verdict.reasons))
 
 
@@ -82,6 +85,7 @@ def _sent(
     root_namespace: str,
     enable_auto_mtls: bool,
     original_destination: Sequence[Workload] | None,
+    rule: ServiceRule | None,
 ) -> ClientTLS:
     if edge.client.injected and not edge.by_service:
         return ClientTLS(False, "a call to a pod's own address is passed on as it is, without mTLS")
@@ -93,6 +97,7 @@ def _sent(
         root_namespace,
         enable_auto_mtls=enable_auto_mtls,
         original_destination=original_destination,
+        rule=rule,
     )
 
 
@@ -100,6 +105,8 @@ def _received(edge: Edge, sent: ClientTLS, policies: Policies, root_namespace: s
     if edge.client.injected and edge.proxied_as_http and edge.request is not RequestKind.HTTP:
         reason = f"The client's sidecar expects HTTP on this port and cannot read {_words(edge.request)}."
         return _refused(edge, sent, "HTTP", reason, DecidingPolicy(), exit_code=None)
+    if sent.own_tls:
+        return _foreign_tls(edge, sent, policies, root_namespace)
     if not edge.server.injected:
         return _without_sidecar(edge, sent)
     if edge.port in UNCAPTURED_PORTS:
@@ -114,6 +121,17 @@ def _received(edge: Edge, sent: ClientTLS, policies: Policies, root_namespace: s
         return _refused(edge, sent, mode.accepts, reason, decider, exit_code=exit_code)
     reason = f"The sidecar of {edge.server} accepts {mode.accepts} on port {edge.port}: {mode}, by {decider}."
     return _passed(edge, sent, mode.accepts, reason, decider)
+
+
+def _foreign_tls(edge: Edge, sent: ClientTLS, policies: Policies, root_namespace: str) -> Verdict:
+    """The client's sidecar sends TLS that is not the mesh's (DestinationRule SIMPLE or MUTUAL)."""
+    effective = compose_peer_authentication(policies, edge.server, root_namespace)
+    mode = effective.mode_for_port(edge.port)
+    if edge.server.injected and (mode is MutualTLSMode.STRICT or edge.protocol.handled_as is Handling.HTTP):
+        reason = f"The sidecar of {edge.server} opens mTLS of the mesh alone: port {edge.port} is {mode}."
+        return _refused(edge, sent, mode.accepts, reason, sent.decided_by or DecidingPolicy(), exit_code=None)
+    reason = f"It passes if the application of {edge.server} speaks TLS itself and its certificate is accepted."
+    return Verdict(Outcome.UNKNOWN, (reason,), client_sends=sent.sends, server_accepts=mode.accepts)
 
 
 def _arrival(edge: Edge, sent: ClientTLS) -> Arrival:

@@ -27,6 +27,7 @@ class World:
     namespaces: tuple[Object, ...] = ()
     peer_authentications: tuple[Object, ...] = ()
     templates: tuple[Object, ...] = ()
+    destination_rules: tuple[Object, ...] = ()
     mesh_installed: bool = True
     root_namespace: str = ROOT_NAMESPACE
     revision: str = DEFAULT_REVISION
@@ -47,6 +48,7 @@ class World:
             services=tuple(by_kind.get("Service", ())),
             namespaces=tuple(by_kind.get("Namespace", ())),
             peer_authentications=tuple(by_kind.get(KIND, ())),
+            destination_rules=tuple(by_kind.get("DestinationRule", ())),
             templates=tuple(one for kind in _TEMPLATES for one in by_kind.get(kind, ()) if not _is_owned(one)),
             **settings,
         )
@@ -112,6 +114,7 @@ class World:
             request=probe.request,
             root_namespace=self.root_namespace,
             enable_auto_mtls=self.enable_auto_mtls,
+            destination_rules=self.destination_rules if self.mesh_installed else (),
             probe=probe,
         )
 

@@ -17,6 +17,7 @@ from labkit.embedded import addresses
 from labkit.embedded.controlplane.translation import tls
 from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE, CONNECT_TIMEOUT, same_protocol_options
 from labkit.embedded.controlplane.translation.model import Endpoint, Service, ServicePort, Sidecar, Snapshot
+from labkit.embedded.controlplane.translation.traffic_policy import apply_traffic_policy, rule_socket
 from labkit.embedded.envoy_messages import Config, lb_endpoint
 from labkit.policy.client_tls import (
     SOCKET_MATCH_DISABLED,
@@ -27,8 +28,9 @@ from labkit.policy.client_tls import (
     expected_identities,
     service_tls,
 )
+from labkit.policy.destination_rule import ClientTLSMode, ClientTLSSettings, DestinationRule, Subset, TrafficPolicy
 from labkit.policy.protocols import Handling, Protocol
-from labkit.policy.workload import TLS_MODE_ISTIO
+from labkit.policy.workload import TLS_MODE_ISTIO, labels_match
 
 PASSTHROUGH = "PassthroughCluster"
 
@@ -56,10 +58,14 @@ def captured_ports(snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort]]:
 
 
 def make_outbound_clusters(snapshot: Snapshot, sidecar: Sidecar, directory: Path) -> list[Config]:
-    """The Envoy clusters of all captured service ports, and the two that every proxy has."""
-    clusters = [
-        make_service_cluster(snapshot, sidecar, service, port, directory) for service, port in captured_ports(snapshot)
-    ]
+    """The Envoy clusters of all captured service ports and their subsets, and the two that every proxy has."""
+    clusters = []
+    for service, port in captured_ports(snapshot):
+        rule = snapshot.rule_for(sidecar.workload, service)
+        clusters += [
+            make_service_cluster(snapshot, sidecar, service, port, directory, rule, subset)
+            for subset in (None, *(rule.subsets if rule else ()))
+        ]
     black_hole = {"name": BLACK_HOLE, "type": "STATIC", "connect_timeout": CONNECT_TIMEOUT}
     passthrough = {
         "name": PASSTHROUGH,
@@ -71,30 +77,53 @@ def make_outbound_clusters(snapshot: Snapshot, sidecar: Sidecar, directory: Path
 
 
 def make_service_cluster(
-    snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort, directory: Path
+    snapshot: Snapshot,
+    sidecar: Sidecar,
+    service: Service,
+    port: ServicePort,
+    directory: Path,
+    rule: DestinationRule | None = None,
+    subset: Subset | None = None,
 ) -> Config:
-    """The Envoy cluster `outbound|<port>||<host>`, with its transport sockets."""
-    name = cluster_name(service, port)
+    """The Envoy cluster `outbound|<port>|<subset>|<host>`, with its transport sockets."""
+    subset_name = subset.name if subset else ""
+    istio: Config = {
+        "default_original_port": port.number,
+        "services": [{"host": service.host, "name": service.name, "namespace": service.namespace}],
+    }
+    if subset_name:
+        istio["subset"] = subset_name
+    if rule:
+        # Tools such as `istioctl x describe` read from here which rule made the cluster.
+        path = f"/apis/networking.istio.io/v1/namespaces/{rule.meta.namespace}/destination-rule/{rule.meta.name}"
+        istio["config"] = path
     cluster: Config = {
-        "name": name,
+        "name": cluster_name(service, port, subset_name),
         "type": "STATIC",
-        "load_assignment": make_endpoints(snapshot, service, port),
+        "load_assignment": make_endpoints(snapshot, service, port, rule, subset),
         "connect_timeout": CONNECT_TIMEOUT,
         # The server sees the pod's address, as it would with a network namespace per pod.
         "upstream_bind_config": {"source_address": {"address": sidecar.address, "port_value": 0}},
         "typed_extension_protocol_options": _protocol_options(port.protocol),
-        "metadata": {
-            "filter_metadata": {
-                "istio": {
-                    "default_original_port": port.number,
-                    "services": [{"host": service.host, "name": service.name, "namespace": service.namespace}],
-                }
-            }
-        },
+        "metadata": {"filter_metadata": {"istio": istio}},
     }
-    if uses_auto_mtls(snapshot, service):
-        sni = auto_sni(port.number, service.host)
-        identities = endpoint_identities(snapshot, service, port)
+    policy = rule.traffic_policy(port.number, subset_name) if rule else TrafficPolicy()
+    apply_traffic_policy(cluster, policy)
+    sni = auto_sni(port.number, service.host, subset_name)
+    identities = endpoint_identities(snapshot, service, port)
+    if policy.tls is not None:
+        socket = rule_socket(
+            snapshot.mesh,
+            directory,
+            policy.tls,
+            sni=sni,
+            identities=identities,
+            http2=port.protocol in SPEAKS_HTTP2,
+            selected=bool(rule and rule.selector),
+        )
+        if socket:
+            cluster["transport_socket"] = socket
+    elif uses_auto_mtls(snapshot, service):
         cluster["transport_socket_matches"] = [
             {
                 "name": SOCKET_MATCH_ISTIO,
@@ -104,6 +133,12 @@ def make_service_cluster(
             {"name": SOCKET_MATCH_DISABLED, "match": {}, "transport_socket": tls.raw_socket()},
         ]
     return cluster
+
+
+def originates_tls(rule: DestinationRule | None, port: int, subset: str = "") -> bool:
+    """Whether clients send TLS of another kind than the mesh's; then the ALPN of the mesh is not offered."""
+    settings = rule.traffic_policy(port, subset).tls if rule else None
+    return settings is not None and settings.mode in (ClientTLSMode.SIMPLE, ClientTLSMode.MUTUAL)
 
 
 def _protocol_options(protocol: Protocol) -> Config:
@@ -128,31 +163,47 @@ def endpoint_identities(snapshot: Snapshot, service: Service, port: ServicePort)
     return expected_identities((e.workload for e in endpoints if e.workload), snapshot.mesh.trust_domain)
 
 
-def speaks_mtls(snapshot: Snapshot, endpoint: Endpoint) -> bool:
+def speaks_mtls(snapshot: Snapshot, endpoint: Endpoint, rule_tls: ClientTLSSettings | None = None) -> bool:
     """Whether clients are told `tlsMode: istio` for this endpoint."""
     workload = endpoint.workload
     if workload is None:
         return False
-    mode, _ = endpoint_tls_mode(workload, endpoint.port, snapshot.effective_mtls(workload))
+    mode, _ = endpoint_tls_mode(workload, endpoint.port, snapshot.effective_mtls(workload), rule_tls)
     return mode == TLS_MODE_ISTIO
 
 
-def make_endpoints(snapshot: Snapshot, service: Service, port: ServicePort) -> Config:
-    """The ClusterLoadAssignment of a service port: its ready endpoints. The same for every client."""
+def make_endpoints(
+    snapshot: Snapshot,
+    service: Service,
+    port: ServicePort,
+    rule: DestinationRule | None = None,
+    subset: Subset | None = None,
+) -> Config:
+    """The ClusterLoadAssignment of a service port, or of one subset: its ready endpoints."""
     known = snapshot.endpoints.get(service.key, {}).get(port.name, ())
-    ready = [_lb_endpoint(snapshot, endpoint) for endpoint in known if endpoint.ready]
+    name = subset.name if subset else ""
+    settings = rule.endpoint_tls(port.number, name) if rule else None
+    ready = [
+        _lb_endpoint(snapshot, endpoint, settings) for endpoint in known if endpoint.ready and _is_in(subset, endpoint)
+    ]
     return {
-        "cluster_name": cluster_name(service, port),
+        "cluster_name": cluster_name(service, port, name),
         "endpoints": [{"lb_endpoints": ready}] if ready else [],
     }
 
 
-def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Config:
+def _is_in(subset: Subset | None, endpoint: Endpoint) -> bool:
+    if subset is None or not subset.labels:
+        return True
+    return endpoint.workload is not None and labels_match(subset.labels, endpoint.workload.labels)
+
+
+def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, rule_tls: ClientTLSSettings | None) -> Config:
     result = lb_endpoint(endpoint.address, addresses.listen_port(endpoint.port))
     metadata: Config = {}
     if endpoint.workload:
         metadata["istio"] = {"workload": f"{endpoint.workload.name};{endpoint.workload.namespace}"}
-    if speaks_mtls(snapshot, endpoint):
+    if speaks_mtls(snapshot, endpoint, rule_tls):
         metadata[SOCKET_MATCH] = {"tlsMode": TLS_MODE_ISTIO}
     if metadata:
         result["metadata"] = {"filter_metadata": metadata}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from labkit.policy.destination_rule import DestinationRule, destination_rule
 from labkit.policy.envoy_filter import EnvoyFilter
 from labkit.policy.identity import TRUST_DOMAIN
 from labkit.policy.inbound import MAX_TLS_VERSION, MIN_TLS_VERSION
@@ -245,6 +246,18 @@ class Snapshot:
         if key not in self._effective:
             self._effective[key] = compose_peer_authentication(self.policies, workload, self.mesh.root_namespace)
         return self._effective[key]
+
+    @property
+    def destination_rules(self) -> tuple[DestinationRule, ...]:
+        return self.configs.get("DestinationRule", ())
+
+    def rule_for(self, client: Workload, service: Service) -> DestinationRule | None:
+        """The DestinationRule that a client follows for a service."""
+        if not self.destination_rules:
+            return None
+        return destination_rule(
+            self.destination_rules, client, service.namespace, service.host, self.mesh.root_namespace
+        )
 
     @property
     def sidecar_scopes(self) -> tuple[SidecarScope, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from labkit.embedded import addresses
 from labkit.embedded.controlplane.translation import filters, order
-from labkit.embedded.controlplane.translation.clusters import SPEAKS_HTTP2, captured_ports, cluster_name
+from labkit.embedded.controlplane.translation.clusters import SPEAKS_HTTP2, captured_ports, cluster_name, originates_tls
 from labkit.embedded.controlplane.translation.model import Service, ServicePort, Sidecar, Snapshot
 from labkit.embedded.envoy_messages import TYPE, Config, socket_address
 from labkit.policy.client_tls import offered_alpn
@@ -78,10 +78,12 @@ def _listener(
 
 def _http(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort, alpn: tuple[str, ...]) -> Config:
     name = f"{service.host}:{port.number}"
+    rule = snapshot.rule_for(sidecar.workload, service)
+    offered = [] if originates_tls(rule, port.number) else [filters.http_alpn(*alpn)]
     route = {"cluster": cluster_name(service, port), "timeout": "0s", "retry_policy": RETRIES}
     return filters.http_manager(
         snapshot.mesh,
         stat_prefix=f"outbound_{service.cluster_ip}_{port.number}",
         route_config=filters.single_route(name, name, route),
-        http_filters=[*order.http_filters(snapshot, sidecar, order.Side.OUTBOUND), filters.http_alpn(*alpn)],
+        http_filters=[*order.http_filters(snapshot, sidecar, order.Side.OUTBOUND), *offered],
     )

@@ -81,6 +81,7 @@ def shared_part(snapshot: Snapshot) -> object:
     return (
         snapshot.mesh,
         snapshot.services_in_order(),
+        snapshot.destination_rules,
         [
             (
                 clusters.uses_auto_mtls(snapshot, service),

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from labkit.embedded.controlplane.translation.model import MeshConfig
 from labkit.embedded.envoy_messages import TYPE, Config, file_source
+from labkit.policy.destination_rule import ClientTLSMode, ClientTLSSettings
 from labkit.policy.identity import trust_domain_san_prefixes
 from labkit.policy.inbound import CIPHER_SUITES, MAX_TLS_VERSION, MESH_TCP_ALPN
 
@@ -73,6 +74,36 @@ def client_socket(mesh: MeshConfig, directory: Path, sni: str, identities: Itera
             "common_tls_context": context,
         },
     }
+
+
+def origination_socket(settings: ClientTLSSettings, *, sni: str, http2: bool) -> Config:
+    """The transport socket SIMPLE or MUTUAL: TLS that has nothing to do with the mesh.
+
+    Without `caCertificates` the system's authorities are trusted, so the certificate of a sidecar is not accepted.
+    Certificates are files on the machine; a Secret (`credentialName`) is for gateways.
+    """
+    context: Config = {"alpn_protocols": ["h2"] if http2 else []}
+    if settings.mode is ClientTLSMode.MUTUAL:
+        context["tls_certificates"] = [
+            {
+                "certificate_chain": {"filename": settings.client_certificate},
+                "private_key": {"filename": settings.private_key},
+            }
+        ]
+    if not settings.insecure_skip_verify:
+        trusted = settings.ca_certificates
+        validation: Config = {"trusted_ca": {"filename": trusted}} if trusted else {"system_root_certs": {}}
+        if settings.subject_alt_names:
+            validation["match_typed_subject_alt_names"] = [
+                {"san_type": kind, "matcher": {"exact": name}}
+                for name in settings.subject_alt_names
+                for kind in ("DNS", "URI", "IP_ADDRESS")
+            ]
+        context["validation_context"] = validation
+    result: Config = {"@type": f"{_TLS_TYPES}.UpstreamTlsContext", "common_tls_context": context}
+    if sni:
+        result["sni"] = sni
+    return {"name": TLS_SOCKET, "typed_config": result}
 
 
 def raw_socket() -> Config:

@@ -1,0 +1,126 @@
+"""A DestinationRule's traffic policy as settings of an Envoy cluster: TLS, load balancing, pools, outliers. Pure.
+
+pilot/pkg/networking/core/cluster_traffic_policy.go and cluster_tls.go of istio/istio. Simplified: `loadBalancer`
+knows its simple modes; consistentHash and localities change nothing (one node is one locality).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from labkit.embedded.controlplane.translation import tls
+from labkit.embedded.controlplane.translation.model import MeshConfig
+from labkit.embedded.envoy_messages import Config
+from labkit.policy.destination_rule import ClientTLSMode, ClientTLSSettings, TrafficPolicy
+from labkit.policy.durations import as_protobuf
+
+UNLIMITED = 4294967295
+"""Istio's limits, where nobody set one (getDefaultCircuitBreakerThresholds)."""
+
+_BALANCERS = {
+    "ROUND_ROBIN": "ROUND_ROBIN",
+    "RANDOM": "RANDOM",
+    "LEAST_REQUEST": "LEAST_REQUEST",
+    "LEAST_CONN": "LEAST_REQUEST",
+}
+
+
+def apply_traffic_policy(cluster: Config, policy: TrafficPolicy) -> None:
+    """Bring everything but TLS into an Envoy cluster."""
+    simple = (policy.load_balancer or {}).get("simple")
+    cluster["lb_policy"] = _BALANCERS.get(str(simple), "LEAST_REQUEST")
+    _connection_pool(cluster, policy.connection_pool or {})
+    if policy.outlier_detection is not None:
+        _outliers(cluster, policy.outlier_detection)
+
+
+def _connection_pool(cluster: Config, pool: Mapping[str, Any]) -> None:
+    tcp, http = pool.get("tcp") or {}, pool.get("http") or {}
+    limits = {
+        "max_connections": tcp.get("maxConnections"),
+        "max_pending_requests": http.get("http1MaxPendingRequests"),
+        "max_requests": http.get("http2MaxRequests"),
+        "max_retries": http.get("maxRetries"),
+    }
+    thresholds = {name: UNLIMITED if value is None else int(value) for name, value in limits.items()}
+    cluster["circuit_breakers"] = {"thresholds": [{**thresholds, "track_remaining": True}]}
+    if timeout := tcp.get("connectTimeout"):
+        cluster["connect_timeout"] = as_protobuf(timeout, "connectTimeout")
+    if keepalive := tcp.get("tcpKeepalive"):
+        cluster["upstream_connection_options"] = {"tcp_keepalive": _keepalive(keepalive)}
+    common: Config = {}
+    if http.get("maxRequestsPerConnection"):
+        common["max_requests_per_connection"] = int(http["maxRequestsPerConnection"])
+    if http.get("idleTimeout"):
+        common["idle_timeout"] = as_protobuf(http["idleTimeout"], "idleTimeout")
+    if common:
+        for options in cluster["typed_extension_protocol_options"].values():
+            options["common_http_protocol_options"] = common
+
+
+def _keepalive(written: Mapping[str, Any]) -> Config:
+    result: Config = {}
+    if written.get("probes"):
+        result["keepalive_probes"] = int(written["probes"])
+    for field in ("time", "interval"):
+        if written.get(field):
+            result[f"keepalive_{field}"] = round(float(as_protobuf(written[field], field)[:-1]))
+    return result
+
+
+def _outliers(cluster: Config, written: Mapping[str, Any]) -> None:
+    result: Config = {"enforcing_success_rate": 0}
+    # 0 switches a check off; absent leaves Envoy's default, which is 5 errors in a row.
+    for field, name in (
+        ("consecutive5xxErrors", "consecutive_5xx"),
+        ("consecutiveGatewayErrors", "consecutive_gateway_failure"),
+        ("consecutiveLocalOriginFailures", "consecutive_local_origin_failure"),
+    ):
+        value = written.get(field)
+        if value is not None:
+            result[f"enforcing_{name}"] = 100 if value else 0
+            if value:
+                result[name] = int(value)
+    if written.get("consecutiveErrors"):  # the name of old
+        result |= {"consecutive_gateway_failure": int(written["consecutiveErrors"])}
+        result |= {"enforcing_consecutive_gateway_failure": 100, "enforcing_consecutive_5xx": 0}
+    for field, name in (("interval", "interval"), ("baseEjectionTime", "base_ejection_time")):
+        if written.get(field):
+            result[name] = as_protobuf(written[field], field)
+    if written.get("maxEjectionPercent"):
+        result["max_ejection_percent"] = int(written["maxEjectionPercent"])
+    if written.get("splitExternalLocalOriginErrors"):
+        result["split_external_local_origin_errors"] = True
+    cluster["outlier_detection"] = result
+    healthy = int(written.get("minHealthPercent") or 0)
+    # Istio switches panic off unless it is asked for, so that ejected endpoints stay ejected.
+    cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": healthy}}
+
+
+def rule_socket(
+    mesh: MeshConfig,
+    directory: Path,
+    settings: ClientTLSSettings,
+    *,
+    sni: str,
+    identities: tuple[str, ...],
+    http2: bool,
+    selected: bool,
+) -> Config | None:
+    """The one transport socket for all endpoints that a rule asks for; None sends plaintext.
+
+    `selected`: the rule has a workloadSelector. Without one a sidecar ignores `credentialName`, and then it sends
+    plaintext.
+    """
+    if settings.mode is ClientTLSMode.DISABLE:
+        return None
+    if settings.mode is ClientTLSMode.ISTIO_MUTUAL:
+        # For endpoints without a sidecar too: that is the trap of this mode.
+        names = settings.subject_alt_names
+        expected = names if names else identities
+        return tls.client_socket(mesh, directory, settings.sni or sni, expected)
+    if settings.credential_name and not selected:
+        return None
+    return tls.origination_socket(settings, sni=settings.sni, http2=http2)
