@@ -148,6 +148,15 @@ class ApiClient:
                 raise ApiError(response.status, answer.get("reason", ""), answer.get("message", str(response.status)))
             return answer  # type: ignore[no-any-return]
 
+    async def text(self, path: str, **params: str) -> str:
+        """What a path answers that is no JSON, such as a log."""
+        assert self._session is not None, "use ApiClient as a context manager"
+        async with self._session.get(path, params=params) as response:
+            answer = await response.text()
+            if response.status >= 400:
+                raise ApiError(response.status, "", answer[:300])
+            return answer
+
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
         """One object. Raises ApiError 404."""
         return await self.request("GET", resource.path(namespace, name))

@@ -32,6 +32,26 @@ def file_source(path: Path, *, watched_directory: Path | None = None) -> Config:
     return {"path_config_source": source, "resource_api_version": "V3"}
 
 
+XDS_CLUSTER = "xds-grpc"
+"""The Envoy cluster through which istiod is asked; Istio's name, though what is spoken here is REST."""
+
+
+def rest_source() -> Config:
+    """A ConfigSource that asks istiod, which holds the request until there is something new.
+
+    `refresh_delay` is the pause between an answer and the next request.
+    https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/core/v3/config_source.proto
+    """
+    source: Config = {
+        "api_type": "REST",
+        "transport_api_version": "V3",
+        "cluster_names": [XDS_CLUSTER],
+        "refresh_delay": "0.001s",
+        "request_timeout": "86400s",
+    }
+    return {"api_config_source": source, "resource_api_version": "V3"}
+
+
 def discovery_response(type_url: str, version: str, resources: Iterable[Config]) -> Config:
     """The content of an xDS file: one DiscoveryResponse whose resources all have `type_url`."""
     return {"version_info": version, "resources": [{"@type": type_url, **resource} for resource in resources]}
@@ -57,12 +77,12 @@ def bootstrap(
     node_id: str,
     node_cluster: str,
     admin_socket: Path,
-    lds: Path,
-    cds: Path,
+    lds: Path | Config,
+    cds: Path | Config,
     watched_directory: Path | None = None,
     metadata: Config | None = None,
 ) -> Config:
-    """The bootstrap: who this Envoy is, admin on a unix socket, listeners and clusters from files.
+    """The bootstrap: who this Envoy is, admin on a unix socket, listeners and clusters from files or elsewhere.
 
     The admin interface can stop the proxy and shows its secrets' metadata, so it never gets a TCP port, which
     every local user could reach. What a proxy adds (static resources, tracing) the caller merges into the result.
@@ -71,7 +91,7 @@ def bootstrap(
         "node": {"id": node_id, "cluster": node_cluster, "metadata": metadata or {}},
         "admin": {"address": pipe_address(admin_socket)},
         "dynamic_resources": {
-            "lds_config": file_source(lds, watched_directory=watched_directory),
-            "cds_config": file_source(cds, watched_directory=watched_directory),
+            name: file_source(source, watched_directory=watched_directory) if isinstance(source, Path) else source
+            for name, source in (("lds_config", lds), ("cds_config", cds))
         },
     }

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,10 +30,11 @@ from labkit.embedded.addresses import captured_ip, inside_ip, listen_port, node_
 from labkit.embedded.blocks import API_PORT, claim_block
 from labkit.embedded.controlplane import agent
 from labkit.embedded.controlplane.authority import Certificates
-from labkit.embedded.controlplane.delivery import Delivery
+from labkit.embedded.controlplane.delivery import Delivery, Document
 from labkit.embedded.controlplane.pushing import Pusher
 from labkit.embedded.controlplane.state import State
 from labkit.embedded.controlplane.translation.model import MeshConfig
+from labkit.embedded.controlplane.xds import Subscription, XdsServer
 from labkit.embedded.envoy import admin_get
 from labkit.embedded.paths import ClusterPaths
 from labkit.pki import CertificateAuthority, Leaf
@@ -143,7 +144,21 @@ class Mesh:
         self.delivery.root.mkdir()
         self.certificates = Certificates(self.authority, self.delivery, certificate_ttl)
         self.ahead = timedelta()  # of the real time, for whoever renews certificates
-        self.pusher = Pusher(self.state, self.delivery, self.certificates, clock=lambda: datetime.now(UTC) + self.ahead)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.rejections: list[tuple[str, str, tuple[Any, ...]]] = []
+        self.xds = XdsServer(self.delivery, self._rejected)
+        self.socket = self.directory / "p" / "xds.sock"
+        self.socket.parent.mkdir(mode=0o700)
+        self.run(self.xds.start(self.socket))
+        self.pusher = Pusher(
+            self.state,
+            self.delivery,
+            self.certificates,
+            clock=lambda: datetime.now(UTC) + self.ahead,
+            settled=self.xds.settled,
+        )
         self.sidecars: dict[str, Sidecar] = {}
         self._pods: dict[str, Object] = {}
         self._closing: list[Callable[[], None]] = []
@@ -263,7 +278,29 @@ class Mesh:
         self.push()
 
     def push(self) -> None:
-        asyncio.run(self.pusher.push(self.state.take_dirt()))
+        self.run(self.pusher.push(self.state.take_dirt()))
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do work where istiod lives, and wait for it."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    async def _rejected(self, subscription: Subscription, document: Document) -> None:
+        self.rejections.append((subscription.proxy[1], subscription.kind, document.because))
+
+    def istiod_leaves(self) -> None:
+        """From now on nobody answers the proxies."""
+        self.run(self.xds.stop())
+        self.socket.unlink()
+
+    def istiod_returns(self) -> None:
+        """Another istiod, which knows what the first one wrote to disk and nothing else."""
+        self.delivery = Delivery(self.delivery.root)
+        self.certificates = Certificates(self.authority, self.delivery, self.certificates.ttl)
+        self.xds = XdsServer(self.delivery, self._rejected)
+        self.pusher = Pusher(self.state, self.delivery, self.certificates, settled=self.xds.settled)
+        self.run(self.xds.start(self.socket))
+        self.state.dirt.sidecars = set(self.state.sidecars)
+        self.push()
 
     # -- addresses
 
@@ -289,14 +326,12 @@ class Mesh:
 
     def _start_proxy(self, name: str, namespace: str) -> None:
         home = self.directory / name
-        (home / "run").mkdir(parents=True, exist_ok=True)
-        mount = home / "root" / agent.XDS_MOUNT
-        mount.parent.mkdir(parents=True, exist_ok=True)
-        if not mount.is_symlink():
-            mount.symlink_to(self.delivery.root)
+        run = self.socket.parent / name
+        for path in (home / "root", run):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         environment = {
             "POD_ROOT": str(home / "root"),
-            "POD_RUN": str(home / "run"),
+            "POD_RUN": str(run),
             "POD_NAME": name,
             "POD_NAMESPACE": namespace,
             "INSTANCE_IP": self.ip(name),
@@ -335,6 +370,10 @@ class Mesh:
         for close in reversed(self._closing):
             close()
         self._claim.close()
+        self.run(self.xds.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
         for directory in (self.directory, self._paths.run_dir, self._paths.state_dir):
             shutil.rmtree(directory, ignore_errors=True)
         assert not died, f"proxies ended before the test did: {died}"

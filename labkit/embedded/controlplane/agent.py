@@ -15,7 +15,7 @@ and the injected pods use; other flags of the real program are accepted and igno
 
 It runs twice in every injected pod, so it imports the standard library and Envoy's builders only, and works with
 `python -S -E`, which saves half of Python's start. Simplified: the real agent stays, asks istiod for certificates
-and serves port 15020; here istiod writes files, Envoy reads them, and Envoy serves 15020.
+and serves port 15020; here Envoy asks istiod for everything and serves 15020.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import NoReturn
 
 VERSION = "1.24.0-labkit"
 XDS_MOUNT = "var/run/istio/xds"
-"""Where the pod finds the files that istiod writes, below $POD_ROOT; a hostPath volume."""
+"""Where istiod notes what every sidecar is to run, below $POD_ROOT; a hostPath volume."""
 
 USAGE = "usage: pilot-agent {proxy sidecar | istio-iptables [flags] | request GET|POST <path> | wait | version}"
 
@@ -118,45 +118,30 @@ def admin_socket(environment: Mapping[str, str]) -> Path:
     return Path(environment["POD_RUN"]) / "envoy-admin.sock"
 
 
+def xds_socket(environment: Mapping[str, str]) -> Path:
+    """Where istiod listens for the proxies of its node: beside the pods' short, private directories."""
+    return Path(environment["POD_RUN"]).parent / "xds.sock"
+
+
 def become_envoy(arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Write the bootstrap, make sure that Envoy finds files to watch, and replace this process by Envoy."""
+    """Write the bootstrap, and replace this process by Envoy."""
     from labkit.embedded import envoy
-    from labkit.embedded.controlplane.translation.bootstrap import make_bootstrap
+    from labkit.embedded.controlplane.translation.bootstrap import make_bootstrap, relay_socket
 
     root = Path(environment["POD_ROOT"])
-    # The mount is a link to the node's directory. Envoy's watch is on the directory, not on the link.
-    directory = (root / XDS_MOUNT).resolve() / environment["POD_NAMESPACE"] / environment["POD_NAME"]
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in ("lds.json", "cds.json"):
-        _create_empty(directory / name)
-    # A killed predecessor leaves its socket behind, and Envoy does not bind over it.
+    # A killed predecessor leaves its sockets behind, and Envoy does not bind over them.
     socket_path = envoy.check_socket_path(admin_socket(environment))
-    socket_path.unlink(missing_ok=True)
+    for path in (socket_path, envoy.check_socket_path(relay_socket(socket_path))):
+        path.unlink(missing_ok=True)
     bootstrap = root / "etc/istio/proxy/envoy-rev.json"
     bootstrap.parent.mkdir(parents=True, exist_ok=True)
-    envoy.write_atomically(bootstrap, make_bootstrap(environment, directory, socket_path))
+    envoy.write_atomically(bootstrap, make_bootstrap(environment, xds_socket(environment), socket_path))
     command = envoy.envoy_command(
         _envoy_binary(), bootstrap, log_level=_log_level(arguments), concurrency=_concurrency(arguments)
     )
     # Every line of the access log at once: a learner sends one request and looks.
     command += ["--file-flush-min-size-kb", "0"]
     os.execv(command[0], command)
-
-
-def _create_empty(path: Path) -> None:
-    """An xDS file without resources, unless istiod has been here first.
-
-    Envoy does not start without the files that it is to watch. link(2) fails when the name exists, so this can
-    never overwrite what istiod writes at the same moment.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.empty")
-    aside.write_text('{"resources":[]}')
-    try:
-        os.link(aside, path)
-    except FileExistsError:
-        pass
-    finally:
-        aside.unlink()
 
 
 def _envoy_binary() -> Path:

@@ -1,6 +1,6 @@
 """istiod: ties the control plane's parts to the Kubernetes API, which is all it talks to.
 
-    API -> informers -> State -> Pusher -> files -> Envoy
+    API -> informers -> State -> Pusher -> Delivery -> XdsServer -> Envoy
                                    ^
                         Certificates, from the authority in a Secret
 
@@ -37,10 +37,13 @@ from labkit.embedded.controlplane.delivery import Delivery
 from labkit.embedded.controlplane.injection import InjectionSettings, injection_settings
 from labkit.embedded.controlplane.kinds import KINDS
 from labkit.embedded.controlplane.pushing import Pusher
+from labkit.embedded.controlplane.rejections import Rejections
 from labkit.embedded.controlplane.settings import MONITORING_PORT, READY_PORT, WEBHOOK_PORT, Settings
 from labkit.embedded.controlplane.state import State
+from labkit.embedded.controlplane.syncz import syncz
 from labkit.embedded.controlplane.translation.model import MeshConfig, mesh_config
 from labkit.embedded.controlplane.upkeep import RootCertificates, TrustSecrets, WebhookCertificates
+from labkit.embedded.controlplane.xds import XdsServer
 from labkit.pki import ROOT_TTL, CertificateAuthority, Leaf
 
 log = logging.getLogger(__name__)
@@ -59,6 +62,7 @@ class Istiod:
         self._injection = InjectionSettings(settings.revision)
         self._webhook_tls: Any = None
         self._pusher: Pusher | None = None
+        self._xds: XdsServer | None = None
 
     async def run(self) -> None:
         """Serve until SIGTERM."""
@@ -73,6 +77,8 @@ class Istiod:
                 await self._until(stopped, self._control(api, trust))
             finally:
                 self.ready = False
+                if self._xds:
+                    await self._xds.stop()
                 await asyncio.gather(*(runner.cleanup() for runner in runners))
         log.info("istiod ends; sidecars keep what they have")
 
@@ -95,7 +101,7 @@ class Istiod:
     async def _serve(self, authority: CertificateAuthority) -> list[web.AppRunner]:
         admission = webhooks.Webhooks(self._injection_now, self.counters)
         self._webhook_tls = webhooks.server_context(self._webhook_leaf(authority))
-        monitoring = webhooks.monitoring_application(self.settings.version, self._metrics)
+        monitoring = webhooks.monitoring_application(self.settings.version, self._metrics, self._proxies)
         return [
             await self._listen(WEBHOOK_PORT, admission.application(), self._webhook_tls),
             await self._listen(MONITORING_PORT, monitoring),
@@ -124,7 +130,8 @@ class Istiod:
     async def _control(self, api: ApiClient, trust: MeshTrust) -> None:
         delivery = Delivery(self.settings.xds_root)
         certificates = Certificates(trust.issuer, delivery, self.settings.certificate_ttl, trust.roots)
-        self._pusher = pusher = Pusher(self.state, delivery, certificates)
+        self._xds = xds = XdsServer(delivery, Rejections(api))
+        self._pusher = pusher = Pusher(self.state, delivery, certificates, settled=xds.settled)
         roots = RootCertificates(api, certificates.bundle)
         bundles = WebhookCertificates(api, certificates.bundle.encode(), self.settings.revision)
 
@@ -142,6 +149,8 @@ class Istiod:
             await asyncio.gather(*(informer.synced.wait() for informer in informers))
             pusher.remove_leftovers()
             await pusher.push(self.state.take_dirt())
+            # Not earlier: whoever asks is to be answered from what this istiod knows.
+            await xds.start(self.settings.xds_socket)
             tasks.create_task(pusher.run())
             self.ready = True
             pusher.poke()
@@ -177,6 +186,10 @@ class Istiod:
         except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:
             log.warning("ConfigMap %s is not readable, its last good content stays in force: %s", name, error)
 
+    def _proxies(self) -> list[Object]:
+        """What every sidecar runs."""
+        return syncz(self._xds, self.state.sidecars.keys()) if self._xds else []
+
     def _metrics(self) -> str:
         pusher = self._pusher
         lines = [f'pilot_info{{version="{self.settings.version}"}} 1']
@@ -185,6 +198,7 @@ class Istiod:
         if pusher:
             values["pilot_xds_pushes"] = pusher.pushes
             values["pilot_xds_files_written"] = pusher.files_written
+            values["pilot_total_xds_rejects"] = self._xds.rejections if self._xds else 0
             values["pilot_last_push_seconds"] = pusher.last_push_seconds
             values["citadel_server_success_cert_issuance_count"] = pusher.certificates.issued
         lines += [f"{name} {value:g}" for name, value in values.items()]

@@ -7,7 +7,8 @@ burst costs few pushes anyway.
 
 The order within a push is "make before break": clusters before the listeners that name them. Where an endpoint
 turns to plaintext, its clients get a moment to follow before its own listener does. Where one turns to mTLS, it is
-the other way round: first the server's listener, then the clients' clusters.
+the other way round: first the server's listener, then the clients' clusters. Between two steps the Pusher waits for
+the proxies' word that they have taken the first one.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
+from pathlib import Path
 
 from labkit.embedded.controlplane.authority import Certificates, MeshTrust, utc_now
-from labkit.embedded.controlplane.delivery import Delivery
+from labkit.embedded.controlplane.delivery import Delivery, as_text
 from labkit.embedded.controlplane.state import Dirt, State
 from labkit.embedded.controlplane.translation.clusters import tls_modes
 from labkit.embedded.controlplane.translation.model import Key, Snapshot
@@ -33,16 +35,30 @@ from labkit.embedded.controlplane.translation.proxy import (
 
 log = logging.getLogger(__name__)
 
-# Envoy acts on a renamed file within 4 to 20 ms (two cores, busy). This is the moment that clients get, or servers,
-# when an endpoint turns to or from DISABLE; between PERMISSIVE and STRICT nobody waits.
+# Envoy's main thread has taken a step when it says so; its workers follow in the next moment, and requests that are
+# on their way end. This is what they get when an endpoint turns to or from DISABLE; between PERMISSIVE and STRICT
+# nobody waits.
 SETTLE_SECONDS = 0.05
+# A proxy that is busy or stopped must not hold up the others for longer.
+WORD_SECONDS = 1.0
+
+Settled = Callable[[Iterable[Path], float], Awaitable[bool]]
+
+
+async def _at_once(_paths: Iterable[Path], _seconds: float) -> bool:
+    return True
 
 
 class Pusher:
     """Writes the configuration of all sidecars, and keeps it right."""
 
     def __init__(
-        self, state: State, delivery: Delivery, certificates: Certificates, clock: Callable[[], datetime] = utc_now
+        self,
+        state: State,
+        delivery: Delivery,
+        certificates: Certificates,
+        clock: Callable[[], datetime] = utc_now,
+        settled: Settled = _at_once,
     ) -> None:
         self.state = state
         self.delivery = delivery
@@ -51,6 +67,7 @@ class Pusher:
         self.files_written = 0
         self.last_push_seconds = 0.0
         self._clock = clock
+        self._settled = settled
         self._changed = asyncio.Event()
         self._shared: object = None
         self._modes: dict[tuple[str, str], bool] = {}
@@ -79,6 +96,7 @@ class Pusher:
     async def push(self, dirt: Dirt) -> None:
         """Tell every sidecar that `dirt` concerns."""
         began = time.perf_counter()
+        self.delivery.because = tuple(sorted(dirt.because, key=repr))
         snapshot = self.state.snapshot()
         concerned = self.state.affected(dirt)
         self._remove(self._served - self.state.sidecars.keys())
@@ -101,24 +119,44 @@ class Pusher:
     async def _deliver(self, snapshot: Snapshot, keys: list[Key]) -> int:
         before, self._modes = self._modes, tls_modes(snapshot)
         turned = {self._modes[one] for one in self._modes.keys() & before.keys() if self._modes[one] != before[one]}
-        steps = [self._write_clusters, self._write_listeners]
-        if turned == {True}:  # to mTLS
-            steps.reverse()
-        configs = {}
-        written = 0
-        for key in keys:
-            sidecar = self.state.sidecars[key]
-            self.certificates.ensure(snapshot.mesh, sidecar, self._clock())
-            configs[key] = make_proxy_config(snapshot, sidecar, self.delivery.directory(key))
-            self._served.add(key)
-            if not turned:  # the first sidecar need not wait for the last one's translation
-                written += sum(step(key, configs[key]) for step in steps)
         if turned:
-            written += sum(steps[0](key, config) for key, config in configs.items())
-            await asyncio.sleep(SETTLE_SECONDS)
-            # A pod may have gone meanwhile; its files are removed by the next push.
-            written += sum(steps[1](key, config) for key, config in configs.items() if key in self.state.sidecars)
-        return written
+            return await self._deliver_in_steps(snapshot, keys, servers_first=turned == {True})
+        written = 0
+        later: dict[Key, ProxyConfig] = {}
+        for key in keys:  # the first sidecar need not wait for the last one's translation
+            config = self._make(snapshot, key)
+            if self._write_clusters(key, config):
+                written += 1
+                later[key] = config
+            else:
+                written += self._write_listeners(key, config)
+        # Listeners name clusters: they follow when the proxy has said that it has those.
+        later = {key: config for key, config in later.items() if self._has_news(key, config)}
+        await self._settled([self.delivery.directory(key) / CLUSTERS_FILE for key in later], WORD_SECONDS)
+        return written + sum(self._write_listeners(key, config) for key, config in later.items() if self._lives(key))
+
+    async def _deliver_in_steps(self, snapshot: Snapshot, keys: list[Key], *, servers_first: bool) -> int:
+        configs = {key: self._make(snapshot, key) for key in keys}
+        steps = [(self._write_clusters, CLUSTERS_FILE), (self._write_listeners, LISTENERS_FILE)]
+        (first, document), (second, _) = reversed(steps) if servers_first else steps
+        written = [key for key, config in configs.items() if first(key, config)]
+        await self._settled([self.delivery.directory(key) / document for key in written], WORD_SECONDS)
+        await asyncio.sleep(SETTLE_SECONDS)
+        return len(written) + sum(second(key, config) for key, config in configs.items() if self._lives(key))
+
+    def _make(self, snapshot: Snapshot, key: Key) -> ProxyConfig:
+        sidecar = self.state.sidecars[key]
+        self.certificates.ensure(snapshot.mesh, sidecar, self._clock())
+        self._served.add(key)
+        return make_proxy_config(snapshot, sidecar, self.delivery.directory(key))
+
+    def _lives(self, key: Key) -> bool:
+        # A pod may have gone while a push waited; its documents are removed by the next one.
+        return key in self.state.sidecars
+
+    def _has_news(self, key: Key, config: ProxyConfig) -> bool:
+        document = self.delivery.document(self.delivery.directory(key) / LISTENERS_FILE)
+        return document is None or document.text != as_text(config.listeners_file())
 
     def _write_clusters(self, key: Key, config: ProxyConfig) -> int:
         return self.delivery.write(self.delivery.directory(key) / CLUSTERS_FILE, config.clusters_file())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from labkit.embedded.controlplane.agent import VERSION, XDS_MOUNT
+from labkit.embedded.controlplane.agent import VERSION, XDS_MOUNT, xds_socket
 from labkit.errors import InputError
 from labkit.policy.injection import DEFAULT_REVISION
 
@@ -43,6 +43,7 @@ class Settings:
     address: str
     kubeconfig: Path
     xds_root: Path
+    xds_socket: Path
     revision: str = DEFAULT_REVISION
     service: str = "istiod"
     certificate_ttl: timedelta = timedelta(hours=24)
@@ -77,6 +78,7 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
             address=environment["POD_IP"],
             kubeconfig=Path(environment["KUBECONFIG"]),
             xds_root=Path(environment["POD_ROOT"]) / XDS_MOUNT,
+            xds_socket=xds_socket(environment),
             revision=environment.get("REVISION") or DEFAULT_REVISION,
             service=environment.get("ISTIOD_SERVICE") or "istiod",
             certificate_ttl=duration(

@@ -18,6 +18,7 @@ from labkit.embedded.controlplane.translation.model import (
     Endpoint,
     Key,
     MeshConfig,
+    ObjectReference,
     Service,
     Sidecar,
     Snapshot,
@@ -40,6 +41,8 @@ class Dirt:
     """Namespaces whose policies changed."""
     shared: bool = False
     """Services, endpoints, identities or the mesh's settings changed."""
+    because: set[ObjectReference] = field(default_factory=set)
+    """The objects that changed."""
 
     def __bool__(self) -> bool:
         return bool(self.sidecars or self.namespaces or self.shared)
@@ -98,6 +101,7 @@ class State:
         service = None if event == "DELETED" else model.read_service(obj)
         if service != self._services.get(key):
             _store(self._services, key, service)
+            self.dirt.because.add(_reference("Service", obj))
             self._refresh_endpoints(key)
             self.dirt.shared = True
 
@@ -127,6 +131,8 @@ class State:
                 self.dirt.namespaces.add(key[0])
             elif known.reach is Reach.MESH:
                 self.dirt.shared = True
+            if event != "DELETED":
+                self.dirt.because.add(_reference(kind, obj))
 
     def affected(self, dirt: Dirt) -> set[Key]:
         """The sidecars that depend directly on what changed: the pods themselves, and those under the policies."""
@@ -157,6 +163,12 @@ def _names(endpoint_slice: Object, pod: str) -> bool:
 
 def _key(obj: Object) -> Key:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def _reference(kind: str, obj: Object) -> ObjectReference:
+    metadata = obj["metadata"]
+    version = obj.get("apiVersion") or (KINDS[kind].resource.api_version if kind in KINDS else "v1")
+    return ObjectReference(kind, *_key(obj), version, metadata.get("uid") or "")
 
 
 def _store(table: dict[Any, Any], key: Any, value: Any) -> None:

@@ -2,7 +2,7 @@
 
 15017 HTTPS  /inject, /validate     AdmissionReview v1
 8080  HTTP   /ready
-15014 HTTP   /version, /metrics
+15014 HTTP   /version, /metrics, /debug/syncz
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ def readiness_application(is_ready: Callable[[], bool]) -> web.Application:
     return app
 
 
-def monitoring_application(version: str, metrics: Callable[[], str]) -> web.Application:
+def monitoring_application(
+    version: str, metrics: Callable[[], str], proxies: Callable[[], list[Object]] = list
+) -> web.Application:
     """The HTTP application of port 15014."""
 
     async def show_version(_: web.Request) -> web.Response:
@@ -174,7 +176,11 @@ def monitoring_application(version: str, metrics: Callable[[], str]) -> web.Appl
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(text=metrics(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
+    async def show_proxies(_: web.Request) -> web.Response:
+        return web.json_response(proxies())
+
     app = web.Application()
+    app.router.add_get("/debug/syncz", show_proxies)
     app.router.add_get("/version", show_version)
     app.router.add_get("/metrics", show_metrics)
     return app

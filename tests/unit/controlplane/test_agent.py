@@ -65,16 +65,6 @@ def test_without_an_envoy_a_request_fails_in_one_line(tmp_path: Path, capsys: py
     assert "does not answer" in capsys.readouterr().err
 
 
-def test_an_empty_file_never_replaces_what_istiod_wrote(tmp_path: Path) -> None:
-    path = tmp_path / "lds.json"
-    agent._create_empty(path)
-    assert json.loads(path.read_text()) == {"resources": []}
-    path.write_text("istiod was here")
-    agent._create_empty(path)
-    assert path.read_text() == "istiod was here"
-    assert [each.name for each in tmp_path.iterdir()] == ["lds.json"]
-
-
 def test_it_starts_without_site_packages_and_fast() -> None:
     """Twice per injected pod, so its start is part of how long a learner waits; a tenth of a second is generous."""
     command = [sys.executable, "-S", "-E", agent.__file__, "version"]

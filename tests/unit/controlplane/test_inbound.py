@@ -172,7 +172,7 @@ def test_terminating_chains_demand_a_certificate_of_the_mesh() -> None:
     assert common["alpn_protocols"] == ["h2", "http/1.1"]
     secret = common["tls_certificate_sds_secret_configs"][0]
     assert secret["name"] == "default"
-    assert secret["sds_config"]["path_config_source"]["path"] == "/xds/foo/httpbin/sds/default.json"
+    assert secret["sds_config"]["api_config_source"]["api_type"] == "REST"
 
 
 def test_the_proxys_own_ports_are_not_captured() -> None:

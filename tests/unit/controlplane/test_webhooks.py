@@ -99,12 +99,19 @@ def test_a_wrong_duration_is_refused(text: str) -> None:
         duration(text, "TTL")
 
 
-ENVIRONMENT = {"POD_NAMESPACE": "istio-system", "POD_IP": "127.1.2.3", "KUBECONFIG": "/k", "POD_ROOT": "/root"}
+ENVIRONMENT = {
+    "POD_NAMESPACE": "istio-system",
+    "POD_IP": "127.1.2.3",
+    "KUBECONFIG": "/k",
+    "POD_ROOT": "/root",
+    "POD_RUN": "/run/p/3",
+}
 
 
 def test_an_istiod_reads_its_environment() -> None:
     settings = settings_from({**ENVIRONMENT, "REVISION": "asm-1-24", "ISTIOD_SERVICE": "istiod-asm-1-24"})
     assert settings.xds_root == Path("/root/var/run/istio/xds")
+    assert settings.xds_socket == Path("/run/p/xds.sock")
     assert settings.mesh_config_name == "istio-asm-1-24"
     assert settings.service_names[0] == "istiod-asm-1-24.istio-system.svc"
     assert settings_from(ENVIRONMENT).mesh_config_name == "istio"

@@ -10,28 +10,41 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from labkit.embedded import envoy_messages
-from labkit.embedded.envoy_messages import TYPE, Config, pipe_address, socket_address
+from labkit.embedded.envoy_messages import TYPE, XDS_CLUSTER, Config, pipe_address, rest_source, socket_address
 
 STATS_PORT = 15090
 STATS_PATH = "/stats/prometheus"
 STATS_CLUSTER = "prometheus_stats"
 
 
-def make_bootstrap(environment: Mapping[str, str], directory: Path, admin_socket: Path) -> Config:
-    """The bootstrap of the sidecar whose pod has this environment; its files lie in `directory`."""
+RELAY_CLUSTER = "xds-relay"
+"""istiod again, for the listener that asks it until it answers."""
+
+# A proxy without configuration is alive too, serves its metrics, and says that it is not ready.
+FIRST_ANSWER = "0.05s"
+
+
+def make_bootstrap(environment: Mapping[str, str], istiod_socket: Path, admin_socket: Path) -> Config:
+    """The bootstrap of the sidecar whose pod has this environment."""
     namespace, pod, address = environment["POD_NAMESPACE"], environment["POD_NAME"], environment["INSTANCE_IP"]
     workload = environment.get("ISTIO_META_WORKLOAD_NAME") or pod
+    source = {**rest_source(), "initial_fetch_timeout": FIRST_ANSWER}
     config = envoy_messages.bootstrap(
         node_id=f"sidecar~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local",
         node_cluster=f"{workload}.{namespace}",
         admin_socket=admin_socket,
-        lds=directory / "lds.json",
-        cds=directory / "cds.json",
+        lds=source,
+        cds=source,
         metadata=_metadata(environment),
     )
+    relay = relay_socket(admin_socket)
     config["static_resources"] = {
-        "listeners": [_stats_listener(address)],
-        "clusters": [_stats_cluster(admin_socket)],
+        "listeners": [_stats_listener(address), _relay_listener(relay)],
+        "clusters": [
+            _pipe_cluster(STATS_CLUSTER, admin_socket),
+            _istiod_cluster(istiod_socket, relay),
+            {**_pipe_cluster(RELAY_CLUSTER, istiod_socket), "circuit_breakers": {"thresholds": [{"max_retries": 100}]}},
+        ],
     }
     config["overload_manager"] = {"resource_monitors": [_connection_limit()]}
     return config
@@ -69,37 +82,85 @@ def _decoded(value: str) -> object:
     return value
 
 
-def _stats_listener(address: str) -> Config:
+def relay_socket(admin_socket: Path) -> Path:
+    """Where a proxy passes its requests on to istiod while that one is away."""
+    return admin_socket.with_name("xds-relay.sock")
+
+
+def _istiod_cluster(istiod_socket: Path, relay: Path) -> Config:
+    """istiod; while it is away, the relay.
+
+    Envoy asks again at once when a request fails. So the first failure ejects istiod's socket for a second, and the
+    request goes to the relay, which retries with a pause that grows.
+    """
+    endpoints = [
+        {"priority": priority, "lb_endpoints": [{"endpoint": {"address": pipe_address(path)}}]}
+        for priority, path in enumerate((istiod_socket, relay))
+    ]
+    return {
+        **_pipe_cluster(XDS_CLUSTER, istiod_socket),
+        "load_assignment": {"cluster_name": XDS_CLUSTER, "endpoints": endpoints},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "outlier_detection": {
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 1,
+            "enforcing_consecutive_local_origin_failure": 100,
+            "enforcing_local_origin_success_rate": 0,
+            "enforcing_success_rate": 0,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_consecutive_gateway_failure": 0,
+            "interval": "1s",
+            "base_ejection_time": "1s",
+            "max_ejection_time": "1s",
+            "max_ejection_percent": 100,
+        },
+    }
+
+
+def _relay_listener(relay: Path) -> Config:
+    retry = {
+        "retry_on": "connect-failure,reset,5xx",
+        "num_retries": 1_000_000,
+        "retry_back_off": {"base_interval": "0.05s", "max_interval": "1s"},
+    }
+    return {
+        "name": RELAY_CLUSTER,
+        "address": pipe_address(relay),
+        "filter_chains": [{"filters": [_http(RELAY_CLUSTER, {"prefix": "/v3/"}, retry_policy=retry, timeout="0s")]}],
+    }
+
+
+def _http(cluster: str, match: Config, **route: object) -> Config:
+    """An HTTP connection manager that passes what matches on to a cluster."""
     router = {"@type": f"{TYPE}envoy.extensions.filters.http.router.v3.Router"}
+    routes = [{"match": match, "route": {"cluster": cluster, **route}}]
     manager = {
         "@type": f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "stats",
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "backend",
-                    "domains": ["*"],
-                    "routes": [{"match": {"path": STATS_PATH}, "route": {"cluster": STATS_CLUSTER}}],
-                }
-            ]
-        },
+        "stat_prefix": "stats" if cluster == STATS_CLUSTER else cluster,
+        "stream_idle_timeout": "0s",
+        "route_config": {"virtual_hosts": [{"name": "backend", "domains": ["*"], "routes": routes}]},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
     }
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+
+
+def _stats_listener(address: str) -> Config:
     return {
         "name": f"0.0.0.0_{STATS_PORT}",
         "address": socket_address(address, STATS_PORT),
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
+        "filter_chains": [{"filters": [_http(STATS_CLUSTER, {"path": STATS_PATH})]}],
     }
 
 
-def _stats_cluster(admin_socket: Path) -> Config:
-    """The admin socket as an upstream. Only the one path above leads there, so nobody can stop the proxy with it."""
-    endpoint = {"endpoint": {"address": pipe_address(admin_socket)}}
+def _pipe_cluster(name: str, path: Path) -> Config:
+    """A unix socket as an upstream.
+
+    To the admin socket only the one path above leads, so nobody can stop the proxy with it.
+    """
+    endpoint = {"endpoint": {"address": pipe_address(path)}}
     return {
-        "name": STATS_CLUSTER,
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": STATS_CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }

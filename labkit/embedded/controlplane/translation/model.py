@@ -34,6 +34,18 @@ Object = Mapping[str, Any]
 Key = tuple[str, str]
 """Namespace and name."""
 
+
+@dataclass(frozen=True)
+class ObjectReference:
+    """An object of the API, as an Event names it."""
+
+    kind: str
+    namespace: str
+    name: str
+    api_version: str = ""
+    uid: str = ""
+
+
 SERVICE_LABEL = "kubernetes.io/service-name"
 PROBERS_ENV = "ISTIO_KUBE_APP_PROBERS"
 """Where injection leaves the application's own probes, on the container istio-proxy."""

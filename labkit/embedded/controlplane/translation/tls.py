@@ -1,6 +1,6 @@
 """TLS settings of the mesh: what a server side demands, what a client side offers and checks. Pure.
 
-Both sides take their certificate (`default`) and the mesh's root (`ROOTCA`) over SDS, here from one file each.
+Both sides take their certificate (`default`) and the mesh's root (`ROOTCA`) over SDS, from istiod.
 
 Server side, pilot/pkg/security/authn/utils/utils.go and security/model/authentication.go of istio/istio:
 1. TLS 1.2 to 1.3; Istio's cipher list for 1.2.
@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from labkit.embedded.controlplane.translation.model import MeshConfig
-from labkit.embedded.envoy_messages import TYPE, Config, file_source
+from labkit.embedded.envoy_messages import TYPE, Config, rest_source
 from labkit.policy.destination_rule import ClientTLSMode, ClientTLSSettings
 from labkit.policy.identity import trust_domain_san_prefixes
 from labkit.policy.inbound import CIPHER_SUITES, MAX_TLS_VERSION, MESH_TCP_ALPN
@@ -34,7 +34,7 @@ ROOT_SECRET = "ROOTCA"  # noqa: S105 - Istio's name of the trust anchor's SDS se
 
 
 def secret_file(directory: Path, name: str) -> Path:
-    """Where the SDS secret `name` of a proxy lies. One secret per file: Envoy rejects a file with two."""
+    """Where the SDS secret `name` of a proxy is kept. One secret per document: Envoy rejects one with two."""
     return directory / "sds" / f"{name}.json"
 
 
@@ -147,7 +147,7 @@ def _common(directory: Path, alpn: Iterable[str], names: list[Config]) -> Config
 
 
 def _sds(directory: Path, name: str) -> Config:
-    return {"name": name, "sds_config": file_source(secret_file(directory, name))}
+    return {"name": name, "sds_config": rest_source()}
 
 
 def _uri_name(matcher: Config) -> Config:
