@@ -537,7 +537,12 @@ class Lab:
         server = host if not call.by_service else "/".join(traffic.service_of(url, reference.namespace))
         sent = Probe(str(reference), server, port)
         return predict_call(
-            sender, call, snapshot.peer_authentications, root_namespace=snapshot.root_namespace, probe=sent
+            sender,
+            call,
+            snapshot.peer_authentications,
+            root_namespace=snapshot.root_namespace,
+            destination_rules=snapshot.destination_rules,
+            probe=sent,
         )
 
     def wait_until_ready(self, what: str, *, limit: float = WAIT_SECONDS) -> Done:

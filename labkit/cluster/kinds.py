@@ -61,6 +61,7 @@ MUTATING_WEBHOOK = Kind(
     "mutatingwebhookconfigurations",
     namespaced=False,
 )
+DESTINATION_RULE = Kind("networking.istio.io/v1", "DestinationRule", "destinationrules")
 PEER_AUTHENTICATION = Kind("security.istio.io/v1", "PeerAuthentication", "peerauthentications")
 
 # Kinds that every cluster serves need no question.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from labkit.cluster import Cluster, Obj
-from labkit.cluster.kinds import DEPLOYMENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE
+from labkit.cluster.kinds import DEPLOYMENT, DESTINATION_RULE, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE
 from labkit.errors import InputError, MeshError
 
 PROXY = "istio-proxy"
@@ -54,6 +54,7 @@ class Snapshot:
     pods: tuple[Obj, ...] = ()
     services: tuple[Obj, ...] = ()
     peer_authentications: tuple[Obj, ...] = ()
+    destination_rules: tuple[Obj, ...] = ()
     root_namespace: str = "istio-system"
     mesh_installed: bool = False
     shown: tuple[str, ...] = field(default=())
@@ -83,6 +84,7 @@ def take_snapshot(cluster: Cluster, *namespaces: str) -> Snapshot:
         pods=tuple(pod for pod in cluster.objects(POD) if not is_terminating(pod) and not is_finished(pod)),
         services=tuple(cluster.objects(SERVICE)),
         peer_authentications=tuple(cluster.objects(PEER_AUTHENTICATION)),
+        destination_rules=tuple(cluster.objects(DESTINATION_RULE)),
         root_namespace=namespace_of(istiod) if istiod else "istio-system",
         mesh_installed=istiod is not None,
         shown=tuple(shown),

@@ -111,7 +111,13 @@ def _edge(call: Call, snapshot: Snapshot, workloads: dict[str, list[Obj]], seen:
     if resolved is None:
         return None
     client = workload_from_pod(clients[0])
-    verdict = predict_call(client, resolved, snapshot.peer_authentications, root_namespace=snapshot.root_namespace)
+    verdict = predict_call(
+        client,
+        resolved,
+        snapshot.peer_authentications,
+        root_namespace=snapshot.root_namespace,
+        destination_rules=snapshot.destination_rules,
+    )
     return MapEdge(
         client=call.client,
         server=server,
