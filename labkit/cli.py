@@ -188,6 +188,28 @@ def lab(lesson: str, options: tuple[str, ...]) -> None:
     os.execve(sys.executable, command, environment)
 
 
+@main.command("proxy-status")
+@cluster_option
+@json_option
+def proxy_status(cluster: str, as_json: bool) -> None:
+    """Show whether each proxy runs the newest configuration. Exit code 1 when one does not."""
+    from datetime import UTC, datetime
+
+    import labkit
+    from labkit.cluster.opening import require_running
+    from labkit.observe.proxies import proxy_statuses, status_rows
+    from labkit.views.tables import make_table
+
+    require_running(cluster)
+    with labkit.open(cluster, narrate=say) as opened:
+        found = proxy_statuses(opened.cluster)
+        emit(
+            [dataclasses.asdict(one) for one in found], as_json, str(make_table(*status_rows(found, datetime.now(UTC))))
+        )
+        if not all(one.synced for one in found):
+            raise SystemExit(1)
+
+
 @main.group()
 def mesh() -> None:
     """Install, remove and look at the mesh of a cluster."""

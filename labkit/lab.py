@@ -91,6 +91,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -100,7 +101,7 @@ from labkit.cluster.cluster import WAIT_SECONDS, Change
 from labkit.cluster.kinds import DEPLOYMENT, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
 from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
 from labkit.errors import InputError, LabError
-from labkit.observe import declared, mesh, objects, proxy, settling, traffic, waiting
+from labkit.observe import declared, mesh, objects, proxies, proxy, settling, traffic, waiting
 from labkit.outcomes import Observation, Probe, Verdict
 from labkit.policy import workload_from_pod
 from labkit.policy.calls import predict_call, resolve_call
@@ -465,6 +466,11 @@ class Lab:
     def mesh_status(self) -> MeshStatus:
         """Whether a mesh is installed, where, and whether it works."""
         return mesh.mesh_status(self.cluster)
+
+    def proxy_status(self) -> Table:
+        """Whether each proxy runs the newest configuration, as `istioctl proxy-status` shows it."""
+        columns, rows = proxies.status_rows(proxies.proxy_statuses(self.cluster), datetime.now(UTC))
+        return self._table(columns, rows)
 
     def sidecars(self, namespace: str | None = None) -> Table:
         """Who is injected, and what would happen to a new pod."""

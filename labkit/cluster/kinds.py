@@ -122,9 +122,12 @@ class Discovery:
 
     def _versions(self) -> Iterator[str]:
         yield "v1"
-        groups = self._fetch("/apis") or {}
-        for group in groups.get("groups", []):
-            yield group["preferredVersion"]["groupVersion"]
+        groups = (self._fetch("/apis") or {}).get("groups", [])
+        preferred = [group["preferredVersion"]["groupVersion"] for group in groups]
+        yield from preferred
+        # Some kinds are not served in their group's preferred version: EnvoyFilter in v1alpha3 alone.
+        every = (version["groupVersion"] for group in groups for version in group.get("versions", []))
+        yield from (version for version in every if version not in preferred)
 
     def _resources(self, api_version: str, *, ask_again: bool) -> list[Obj]:
         if ask_again or api_version not in self._known:
