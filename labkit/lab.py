@@ -548,6 +548,8 @@ class Lab:
             snapshot.peer_authentications,
             root_namespace=snapshot.root_namespace,
             destination_rules=snapshot.destination_rules,
+            authorization_policies=snapshot.authorization_policies,
+            path=traffic.path_of(url),
             probe=sent,
         )
 

@@ -61,6 +61,7 @@ MUTATING_WEBHOOK = Kind(
     "mutatingwebhookconfigurations",
     namespaced=False,
 )
+AUTHORIZATION_POLICY = Kind("security.istio.io/v1", "AuthorizationPolicy", "authorizationpolicies")
 DESTINATION_RULE = Kind("networking.istio.io/v1", "DestinationRule", "destinationrules")
 PEER_AUTHENTICATION = Kind("security.istio.io/v1", "PeerAuthentication", "peerauthentications")
 

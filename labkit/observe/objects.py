@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from labkit.cluster import Cluster, Obj
-from labkit.cluster.kinds import DEPLOYMENT, DESTINATION_RULE, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE
+from labkit.cluster.kinds import (
+    AUTHORIZATION_POLICY,
+    DEPLOYMENT,
+    DESTINATION_RULE,
+    NAMESPACE,
+    PEER_AUTHENTICATION,
+    POD,
+    SERVICE,
+)
 from labkit.errors import InputError, MeshError
 
 PROXY = "istio-proxy"
@@ -55,6 +63,7 @@ class Snapshot:
     services: tuple[Obj, ...] = ()
     peer_authentications: tuple[Obj, ...] = ()
     destination_rules: tuple[Obj, ...] = ()
+    authorization_policies: tuple[Obj, ...] = ()
     root_namespace: str = "istio-system"
     mesh_installed: bool = False
     shown: tuple[str, ...] = field(default=())
@@ -85,6 +94,7 @@ def take_snapshot(cluster: Cluster, *namespaces: str) -> Snapshot:
         services=tuple(cluster.objects(SERVICE)),
         peer_authentications=tuple(cluster.objects(PEER_AUTHENTICATION)),
         destination_rules=tuple(cluster.objects(DESTINATION_RULE)),
+        authorization_policies=tuple(cluster.objects(AUTHORIZATION_POLICY)),
         root_namespace=namespace_of(istiod) if istiod else "istio-system",
         mesh_installed=istiod is not None,
         shown=tuple(shown),

@@ -207,6 +207,11 @@ def service_of(url: str, namespace: str) -> tuple[str, str]:
     return (parts[1] if len(parts) > 1 else namespace), parts[0]
 
 
+def path_of(url: str) -> str:
+    """The path of a URL, `/` if it names none."""
+    return urlsplit(url).path or "/"
+
+
 def _server_of(url: str, namespace: str) -> str:
     host = urlsplit(url).hostname or ""
     if re.fullmatch(r"[\d.]+|[0-9a-f:]+", host):

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from labkit.outcomes import Outcome, Probe, RequestKind, Verdict
+from labkit.policy.authorization import AuthorizationPolicy, Request, authorize, parse_authorization_policy
 from labkit.policy.client_tls import Policies, ServiceRule
 from labkit.policy.destination_rule import DestinationRule, destination_rule, full_name, parse_destination_rule
+from labkit.policy.identity import TRUST_DOMAIN, spiffe_id
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
-from labkit.policy.prediction import predict
-from labkit.policy.protocols import Protocol, protocol_of
+from labkit.policy.prediction import UNCAPTURED_PORTS, predict
+from labkit.policy.protocols import Handling, Protocol, protocol_of
 from labkit.policy.workload import Workload, labels_match, workload_from_pod
 
 Object = Mapping[str, Any]
@@ -119,6 +121,8 @@ def predict_call(
     root_namespace: str = ROOT_NAMESPACE,
     enable_auto_mtls: bool = True,
     destination_rules: Iterable[DestinationRule | Object] = (),
+    authorization_policies: Iterable[AuthorizationPolicy | Object] = (),
+    path: str = "/",
     probe: Probe | None = None,
 ) -> Verdict:
     """The verdict for a call: that of its endpoints, or "it depends" when they differ."""
@@ -143,6 +147,15 @@ def predict_call(
         )
         for endpoint in call.endpoints
     ]
+    guards = [
+        one if isinstance(one, AuthorizationPolicy) else parse_authorization_policy(one)
+        for one in authorization_policies
+    ]
+    if guards:
+        verdicts = [
+            _authorized(verdict, client, endpoint, call, guards, path, root_namespace)
+            for verdict, endpoint in zip(verdicts, call.endpoints, strict=True)
+        ]
     return _together(verdicts) if verdicts else _nobody(client, call, request, probe)
 
 
@@ -158,6 +171,46 @@ def _rule(
     if found is None:
         return None
     return ServiceRule(found.traffic_policy(call.service_port).tls, found.decider, bool(found.selector))
+
+
+def _authorized(
+    verdict: Verdict,
+    client: Workload,
+    endpoint: Endpoint,
+    call: Call,
+    policies: Sequence[AuthorizationPolicy],
+    path: str,
+    root_namespace: str,
+) -> Verdict:
+    """The verdict after the server's proxy has asked who may call: for what it let in."""
+    server = endpoint.workload
+    if verdict.outcome not in (Outcome.MTLS, Outcome.PLAINTEXT) or not server.injected:
+        return verdict
+    if endpoint.port in UNCAPTURED_PORTS:
+        return verdict
+    http = call.protocol.handled_as is not Handling.TCP
+    identity = spiffe_id(TRUST_DOMAIN, client.namespace, client.service_account).removeprefix("spiffe://")
+    request = Request(
+        principal=identity if verdict.outcome is Outcome.MTLS else "",
+        source_ip=client.address,
+        host=call.host,
+        path=path,
+        port=endpoint.port,
+        destination_ip=server.address,
+        http=http,
+    )
+    decision = authorize(policies, server, request, root_namespace)
+    if decision.allowed:
+        return verdict
+    return replace(
+        verdict,
+        outcome=Outcome.REFUSED,
+        reasons=(*verdict.reasons, f"{decision.reason[:1].upper()}{decision.reason[1:]}."),
+        decided_by=decision.decider(root_namespace),
+        http_status=403 if http else None,
+        exit_code=0 if http else None,
+        error="RBAC: access denied" if http else "connection closed",
+    )
 
 
 def _together(verdicts: Sequence[Verdict]) -> Verdict:

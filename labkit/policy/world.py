@@ -28,6 +28,7 @@ class World:
     peer_authentications: tuple[Object, ...] = ()
     templates: tuple[Object, ...] = ()
     destination_rules: tuple[Object, ...] = ()
+    authorization_policies: tuple[Object, ...] = ()
     mesh_installed: bool = True
     root_namespace: str = ROOT_NAMESPACE
     revision: str = DEFAULT_REVISION
@@ -49,6 +50,7 @@ class World:
             namespaces=tuple(by_kind.get("Namespace", ())),
             peer_authentications=tuple(by_kind.get(KIND, ())),
             destination_rules=tuple(by_kind.get("DestinationRule", ())),
+            authorization_policies=tuple(by_kind.get("AuthorizationPolicy", ())),
             templates=tuple(one for kind in _TEMPLATES for one in by_kind.get(kind, ()) if not _is_owned(one)),
             **settings,
         )
@@ -115,6 +117,7 @@ class World:
             root_namespace=self.root_namespace,
             enable_auto_mtls=self.enable_auto_mtls,
             destination_rules=self.destination_rules if self.mesh_installed else (),
+            authorization_policies=self.authorization_policies if self.mesh_installed else (),
             probe=probe,
         )
 

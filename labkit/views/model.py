@@ -117,6 +117,7 @@ def _edge(call: Call, snapshot: Snapshot, workloads: dict[str, list[Obj]], seen:
         snapshot.peer_authentications,
         root_namespace=snapshot.root_namespace,
         destination_rules=snapshot.destination_rules,
+        authorization_policies=snapshot.authorization_policies,
     )
     return MapEdge(
         client=call.client,

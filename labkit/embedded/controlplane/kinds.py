@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 from labkit.embedded.apiclient import (
+    AUTHORIZATIONPOLICIES,
     DESTINATIONRULES,
     ENVOYFILTERS,
     PEERAUTHENTICATIONS,
@@ -19,6 +20,7 @@ from labkit.embedded.apiclient import (
     WASMPLUGINS,
     Resource,
 )
+from labkit.policy.authorization import parse_authorization_policy
 from labkit.policy.destination_rule import parse_destination_rule
 from labkit.policy.envoy_filter import parse_envoy_filter
 from labkit.policy.peer_authentication import parse_peer_authentication
@@ -52,6 +54,7 @@ KINDS: dict[str, ConfigKind] = {
     one.kind: one
     for one in (
         ConfigKind("PeerAuthentication", PEERAUTHENTICATIONS, parse_peer_authentication, Reach.WORKLOADS),
+        ConfigKind("AuthorizationPolicy", AUTHORIZATIONPOLICIES, parse_authorization_policy, Reach.WORKLOADS),
         ConfigKind("DestinationRule", DESTINATIONRULES, parse_destination_rule, Reach.MESH),
         ConfigKind("Sidecar", SIDECARS, parse_sidecar_scope, Reach.WORKLOADS),
         ConfigKind("EnvoyFilter", ENVOYFILTERS, parse_envoy_filter, Reach.WORKLOADS),

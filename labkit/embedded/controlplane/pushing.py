@@ -29,6 +29,7 @@ from labkit.embedded.controlplane.translation.proxy import (
     CLUSTERS_FILE,
     LISTENERS_FILE,
     ProxyConfig,
+    client_views,
     make_proxy_config,
     shared_part,
 )
@@ -70,6 +71,7 @@ class Pusher:
         self._settled = settled
         self._changed = asyncio.Event()
         self._shared: object = None
+        self._views: dict[str, object] = {}
         self._modes: dict[tuple[str, str], bool] = {}
         self._served: set[Key] = set()
 
@@ -92,6 +94,7 @@ class Pusher:
                 await self.push(self.state.take_dirt())
             except Exception:  # one object that cannot be translated must not end the control plane
                 log.exception("a push failed; sidecars keep what they have")
+                self._shared = None  # the next one is for everybody
 
     async def push(self, dirt: Dirt) -> None:
         """Tell every sidecar that `dirt` concerns."""
@@ -100,10 +103,10 @@ class Pusher:
         snapshot = self.state.snapshot()
         concerned = self.state.affected(dirt)
         self._remove(self._served - self.state.sidecars.keys())
-        shared = shared_part(snapshot)
-        others = self.state.sidecars.keys() - concerned if shared != self._shared else set()
-        self._shared = shared
-        written = await self._deliver(snapshot, [*sorted(concerned), *sorted(others)])
+        seen = self._namespaces_seen_anew(snapshot, dirt)
+        everybody = self._look(snapshot, dirt, seen)
+        others = self.state.sidecars.keys() - concerned if everybody else set()
+        written = await self._deliver(snapshot, [*sorted(concerned), *sorted(others)], seen)
         self.pushes += 1
         self.files_written += written
         self.last_push_seconds = time.perf_counter() - began
@@ -116,9 +119,24 @@ class Pusher:
             self.last_push_seconds * 1000,
         )
 
-    async def _deliver(self, snapshot: Snapshot, keys: list[Key]) -> int:
-        before, self._modes = self._modes, tls_modes(snapshot)
-        turned = {self._modes[one] for one in self._modes.keys() & before.keys() if self._modes[one] != before[one]}
+    def _namespaces_seen_anew(self, snapshot: Snapshot, dirt: Dirt) -> set[str]:
+        """The namespaces whose services may look different to their clients."""
+        if dirt.shared or snapshot.mesh.root_namespace in dirt.namespaces or not self._views:
+            return {namespace for namespace, _ in snapshot.services} | self._views.keys()
+        return dirt.namespaces & {namespace for namespace, _ in snapshot.services}
+
+    def _look(self, snapshot: Snapshot, dirt: Dirt, seen: set[str]) -> bool:
+        """Whether something changed that every sidecar depends on."""
+        shared = shared_part(snapshot) if dirt.shared or self._shared is None else self._shared
+        views = {**self._views, **client_views(snapshot, seen)}
+        changed = (shared, views) != (self._shared, self._views)
+        self._shared, self._views = shared, views
+        return changed
+
+    async def _deliver(self, snapshot: Snapshot, keys: list[Key], seen: set[str]) -> int:
+        now = tls_modes(snapshot, seen)
+        turned = {now[one] for one in now.keys() & self._modes.keys() if now[one] != self._modes[one]}
+        self._modes = now if seen >= self._views.keys() else {**self._modes, **now}
         if turned:
             return await self._deliver_in_steps(snapshot, keys, servers_first=turned == {True})
         written = 0

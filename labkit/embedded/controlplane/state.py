@@ -24,11 +24,16 @@ from labkit.embedded.controlplane.translation.model import (
     Snapshot,
 )
 from labkit.errors import InputError
+from labkit.policy.peer_authentication import EffectiveMTLS
 from labkit.policy.workload import Workload, workload_from_pod
 
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
+
+
+Selection = tuple[str, frozenset[tuple[str, str]]]
+"""A namespace, and the labels that a workload must have there."""
 
 
 @dataclass
@@ -39,6 +44,8 @@ class Dirt:
     """Pods whose own proxy must be told anew."""
     namespaces: set[str] = field(default_factory=set)
     """Namespaces whose policies changed."""
+    selected: set[Selection] = field(default_factory=set)
+    """Whom the changed policies select, and whom they selected before."""
     shared: bool = False
     """Services, endpoints, identities or the mesh's settings changed."""
     because: set[ObjectReference] = field(default_factory=set)
@@ -59,6 +66,8 @@ class State:
         self._services: dict[Key, Service] = {}
         self._slices: dict[Key, dict[str, Object]] = defaultdict(dict)
         self._endpoints: dict[Key, dict[str, tuple[Endpoint, ...]]] = {}
+        self._selections: dict[tuple[str, Key], Selection] = {}
+        self._effective: dict[Key, EffectiveMTLS] = {}
         self._configs: dict[str, dict[Key, Any]] = {kind: {} for kind in KINDS}
 
     def configs(self, kind: str) -> tuple[Any, ...]:
@@ -78,11 +87,13 @@ class State:
             endpoints=dict(self._endpoints),
             policies=tuple(self._configs["PeerAuthentication"].values()),
             configs={kind: tuple(table.values()) for kind, table in self._configs.items()},
+            effective=self._effective,
         )
 
     def on_mesh(self, mesh: MeshConfig) -> None:
         if mesh != self.mesh:
             self.mesh = mesh
+            self._effective = {}
             self.dirt.shared = True
 
     def on_pod(self, event: str, pod: Object) -> None:
@@ -94,6 +105,8 @@ class State:
             _store(self.sidecars, key, sidecar)
         if workload != self._workloads.get(key):
             _store(self._workloads, key, workload)
+            # Snapshots that were handed out keep the table that they have.
+            self._effective = {known: value for known, value in self._effective.items() if known != key}
             self._refresh_endpoints_of(key)
 
     def on_service(self, event: str, obj: Object) -> None:
@@ -128,6 +141,12 @@ class State:
         if config != self._configs[kind].get(key):
             _store(self._configs[kind], key, config)
             if known.reach is Reach.WORKLOADS:
+                self._select(kind, key, None if config is None else _selection(obj))
+            if kind == "PeerAuthentication":
+                everywhere = key[0] == self.mesh.root_namespace
+                kept = {} if everywhere else {k: v for k, v in self._effective.items() if k[0] != key[0]}
+                self._effective = kept
+            if known.reach is Reach.WORKLOADS:
                 self.dirt.namespaces.add(key[0])
             elif known.reach is Reach.MESH:
                 self.dirt.shared = True
@@ -136,9 +155,20 @@ class State:
 
     def affected(self, dirt: Dirt) -> set[Key]:
         """The sidecars that depend directly on what changed: the pods themselves, and those under the policies."""
-        everywhere = self.mesh.root_namespace in dirt.namespaces
-        under_policy = {key for key in self.sidecars if everywhere or key[0] in dirt.namespaces}
+        under_policy = {key for key, one in self.sidecars.items() if self._under(dirt.selected, one.workload)}
         return under_policy | (dirt.sidecars & self.sidecars.keys())
+
+    def _under(self, selected: set[Selection], workload: Workload) -> bool:
+        return any(
+            namespace in (workload.namespace, self.mesh.root_namespace) and labels <= workload.labels.items()
+            for namespace, labels in selected
+        )
+
+    def _select(self, kind: str, key: Key, selection: Selection | None) -> None:
+        """Those whom a policy selects, and those whom it selected until now, must be told."""
+        before = self._selections.get((kind, key))
+        self.dirt.selected |= {one for one in (before, selection) if one}
+        _store(self._selections, (kind, key), selection)
 
     def _refresh_endpoints_of(self, pod: Key) -> None:
         # A slice may name a pod before the pod itself is known here; then its identity comes late.
@@ -163,6 +193,16 @@ def _names(endpoint_slice: Object, pod: str) -> bool:
 
 def _key(obj: Object) -> Key:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def _selection(obj: Object) -> Selection:
+    """Whom an object selects; one that names its targets in another way counts for its whole namespace."""
+    spec = obj.get("spec") or {}
+    labels: Object = {}
+    if not (spec.get("targetRef") or spec.get("targetRefs")):
+        labels = (spec.get("selector") or {}).get("matchLabels") or {}
+        labels = labels or (spec.get("workloadSelector") or {}).get("labels") or {}
+    return obj["metadata"]["namespace"], frozenset((name, str(value)) for name, value in labels.items())
 
 
 def _reference(kind: str, obj: Object) -> ObjectReference:

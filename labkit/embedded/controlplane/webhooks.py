@@ -19,9 +19,12 @@ from typing import Any
 from aiohttp import web
 
 from labkit.embedded.controlplane.injection import InjectionSettings, inject, make_patch
+from labkit.embedded.controlplane.kinds import KINDS
+from labkit.errors import InputError
 from labkit.pki import Leaf
+from labkit.policy.authorization import validate_authorization_policy
 from labkit.policy.injection import inject_refusal
-from labkit.policy.validation import validate_peer_authentication
+from labkit.policy.validation import Validation, validate_peer_authentication
 from labkit.policy.workload import has_sidecar
 
 log = logging.getLogger(__name__)
@@ -30,6 +33,26 @@ Object = dict[str, Any]
 
 # A pod of a few hundred kilobytes is unheard of; etcd's limit for any object is 1.5 MB.
 MAX_REVIEW_BYTES = 2 * 2**20
+
+
+def _readable(read: Callable[[Object], Any]) -> Callable[[Object], Validation]:
+    """A check that refuses what the control plane could not read, with the reason."""
+
+    def validate(obj: Object) -> Validation:
+        try:
+            read(obj)
+        except InputError as error:
+            return Validation((" ".join(part for part in (error.what, error.meaning) if part),))
+        return Validation()
+
+    return validate
+
+
+VALIDATORS: dict[str, Callable[[Object], Validation]] = {
+    **{kind: _readable(one.read) for kind, one in KINDS.items()},
+    "PeerAuthentication": validate_peer_authentication,
+    "AuthorizationPolicy": lambda obj: Validation(validate_authorization_policy(obj)),
+}
 
 
 class Counters:
@@ -95,9 +118,10 @@ class Webhooks:
         """The response to a review of one of Istio's resources."""
         obj = request.get("object")
         kind = (request.get("kind") or {}).get("kind")
-        if request.get("operation") not in ("CREATE", "UPDATE") or not obj or kind != "PeerAuthentication":
+        validate = VALIDATORS.get(str(kind))
+        if request.get("operation") not in ("CREATE", "UPDATE") or not obj or not validate:
             return {"allowed": True}
-        validation = validate_peer_authentication(obj)
+        validation = validate(obj)
         self._counters.add("galley_validation_passed" if validation.valid else "galley_validation_failed")
         response: Object = {"allowed": validation.valid}
         if validation.warnings:

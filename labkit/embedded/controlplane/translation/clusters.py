@@ -10,7 +10,7 @@ cluster; requests in flight are finished.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from labkit.embedded import addresses
@@ -45,13 +45,17 @@ def cluster_name(service: Service, port: ServicePort, subset: str = "") -> str:
     return f"outbound|{port.number}|{subset}|{service.host}"
 
 
-def captured_ports(snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort]]:
+def captured_ports(
+    snapshot: Snapshot, namespaces: Collection[str] | None = None
+) -> Iterator[tuple[Service, ServicePort]]:
     """The service ports that pods reach through their proxies.
 
     Not the API server, which is no part of the mesh and whose clients hold its address in their environment.
     Simplified: headless services have no address to meet them at; their pods are reached directly, in plaintext.
     """
     for service in snapshot.services_in_order():
+        if namespaces is not None and service.namespace not in namespaces:
+            continue
         if service.cluster_ip and service.key != ("default", "kubernetes"):
             for port in service.ports:
                 yield service, port
@@ -210,11 +214,11 @@ def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, rule_tls: ClientTLSSett
     return result
 
 
-def tls_modes(snapshot: Snapshot) -> dict[tuple[str, str], bool]:
-    """Which endpoints are to be reached by mTLS, by Envoy cluster and address."""
+def tls_modes(snapshot: Snapshot, namespaces: Collection[str] | None = None) -> dict[tuple[str, str], bool]:
+    """Which endpoints are to be reached by mTLS, by Envoy cluster and address; in some namespaces, or in all."""
     return {
         (cluster_name(service, port), endpoint.address): uses_auto_mtls(snapshot, service)
         and speaks_mtls(snapshot, endpoint)
-        for service, port in captured_ports(snapshot)
+        for service, port in captured_ports(snapshot, namespaces)
         for endpoint in snapshot.endpoints.get(service.key, {}).get(port.name, ())
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from labkit.policy.authorization import AuthorizationPolicy
 from labkit.policy.destination_rule import DestinationRule, destination_rule
 from labkit.policy.envoy_filter import EnvoyFilter
 from labkit.policy.identity import TRUST_DOMAIN
@@ -251,13 +252,20 @@ class Snapshot:
     policies: tuple[PeerAuthentication, ...] = ()
     configs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """The objects of Istio's other kinds, parsed, by kind; read them through the properties below."""
+    effective: dict[Key, EffectiveMTLS] = field(default_factory=dict, compare=False, repr=False)
+    """What is known already of `effective_mtls`: one push asks for a workload many times, and the next one again."""
 
     def effective_mtls(self, workload: Workload) -> EffectiveMTLS:
         """What the workload accepts, port by port."""
         key = (workload.namespace, workload.name)
-        if key not in self._effective:
-            self._effective[key] = compose_peer_authentication(self.policies, workload, self.mesh.root_namespace)
-        return self._effective[key]
+        if key not in self.effective:
+            mine = [one for one in self.policies if one.namespace in (workload.namespace, self.mesh.root_namespace)]
+            self.effective[key] = compose_peer_authentication(mine, workload, self.mesh.root_namespace)
+        return self.effective[key]
+
+    @property
+    def authorization_policies(self) -> tuple[AuthorizationPolicy, ...]:
+        return self.configs.get("AuthorizationPolicy", ())
 
     @property
     def destination_rules(self) -> tuple[DestinationRule, ...]:
@@ -285,11 +293,12 @@ class Snapshot:
 
     def namespace_mode(self, namespace: str) -> MutualTLSMode | None:
         """The mode of a namespace as clients look it up; None when no policy says anything."""
-        return namespace_mode(self.policies, namespace, self.mesh.root_namespace)
+        if namespace not in self._namespace_modes:
+            self._namespace_modes[namespace] = namespace_mode(self.policies, namespace, self.mesh.root_namespace)
+        return self._namespace_modes[namespace]
 
     @cached_property
-    def _effective(self) -> dict[Key, EffectiveMTLS]:
-        # One push asks for a workload once as a server and once for each port that clients reach it on.
+    def _namespace_modes(self) -> dict[str, MutualTLSMode | None]:
         return {}
 
     def services_in_order(self) -> list[Service]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from labkit.embedded.controlplane.translation.authorization import authorization_filters
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.controlplane.translation.wasm import wasm_filters
 from labkit.embedded.envoy_messages import Config
@@ -28,6 +29,7 @@ def http_filters(snapshot: Snapshot, proxy: Sidecar, side: Side) -> list[Config]
     server = side is not Side.OUTBOUND
     return [
         *wasm_filters(snapshot, proxy, "AUTHN", server=server),
+        *(authorization_filters(snapshot, proxy, http=True) if server else []),
         *wasm_filters(snapshot, proxy, "AUTHZ", server=server),
         *wasm_filters(snapshot, proxy, "STATS", server=server),
         *wasm_filters(snapshot, proxy, UNSPECIFIED_PHASE, server=server),
@@ -36,4 +38,4 @@ def http_filters(snapshot: Snapshot, proxy: Sidecar, side: Side) -> list[Config]
 
 def network_filters(snapshot: Snapshot, proxy: Sidecar, side: Side) -> list[Config]:
     """The network filters of a chain of TCP traffic, before the TCP proxy."""
-    return []
+    return [] if side is Side.OUTBOUND else authorization_filters(snapshot, proxy, http=False)

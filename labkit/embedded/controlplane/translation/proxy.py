@@ -8,6 +8,7 @@ sds/<name>.json    one secret each, from `tls.workload_secret` and `tls.root_sec
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,18 +77,22 @@ def make_secret_file(secret: Config) -> Config:
 def shared_part(snapshot: Snapshot) -> object:
     """What the configuration of every sidecar depends on, beyond its own pod and the policies for it.
 
-    While it is equal, a change concerns only the pods that changed or whose policies did.
+    While it and the views below are equal, a change concerns only the pods that changed or whose policies did.
     """
-    return (
-        snapshot.mesh,
-        snapshot.services_in_order(),
-        snapshot.destination_rules,
-        [
-            (
-                clusters.uses_auto_mtls(snapshot, service),
-                clusters.endpoint_identities(snapshot, service, port),
-                clusters.make_endpoints(snapshot, service, port),
-            )
-            for service, port in clusters.captured_ports(snapshot)
-        ],
-    )
+    return snapshot.mesh, snapshot.services_in_order(), snapshot.destination_rules
+
+
+def client_views(snapshot: Snapshot, namespaces: Collection[str]) -> dict[str, object]:
+    """How the services of these namespaces look to their clients: endpoints, identities, and where mTLS is spoken.
+
+    By namespace, because a PeerAuthentication changes no more than the view of its own one.
+    """
+    views: dict[str, list[object]] = {namespace: [] for namespace in namespaces}
+    for service, port in clusters.captured_ports(snapshot, namespaces):
+        view = (
+            clusters.uses_auto_mtls(snapshot, service),
+            clusters.endpoint_identities(snapshot, service, port),
+            clusters.make_endpoints(snapshot, service, port),
+        )
+        views[service.namespace].append(view)
+    return dict(views)
