@@ -320,9 +320,10 @@ class Mesh:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         self._closing += [server.server_close, server.shutdown]
 
-    def tcp_app(self, pod: str, port: int) -> None:
-        """A TCP application of a pod."""
-        self._closing.append(EchoTCP(inside_ip(self.ip(pod)), listen_port(port)).close)
+    def tcp_app(self, pod: str, port: int, *, sidecar: bool = True) -> None:
+        """A TCP application of a pod: inside, when the pod is redirected."""
+        address = inside_ip(self.ip(pod)) if sidecar else self.ip(pod)
+        self._closing.append(EchoTCP(address, listen_port(port)).close)
 
     def _start_proxy(self, name: str, namespace: str) -> None:
         home = self.directory / name

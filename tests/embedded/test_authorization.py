@@ -198,8 +198,14 @@ def test_bytes_that_are_no_http_are_closed_or_let_through(
 def test_a_deny_beats_an_allow_and_policies_add_up(mesh: Mesh) -> None:
     both = [policy(allow(operation={"paths": ["/a*"]}), "a"), policy(allow(operation={"paths": ["/b*"]}), "b")]
     apply(mesh, *both, policy(deny(operation={"paths": ["/a/secret"]}), "c"))
-    seen = {path: from_the_mesh(mesh, path).status for path in ("/a", "/b", "/c", "/a/secret")}
-    assert seen == {"/a": 200, "/b": 200, "/c": 403, "/a/secret": 403}
+    expected = {"/a": 200, "/b": 200, "/c": 403, "/a/secret": 403}
+
+    def seen() -> dict[str, int]:
+        return {path: from_the_mesh(mesh, path).status for path in expected}
+
+    # A connection of before follows the rules of before until it is drained.
+    wait_for("the new rules on every connection", lambda: seen() == expected)
+    assert seen() == expected
 
 
 def test_a_selector_in_the_root_namespace_counts_everywhere(mesh: Mesh) -> None:
@@ -209,6 +215,6 @@ def test_a_selector_in_the_root_namespace_counts_everywhere(mesh: Mesh) -> None:
 
 def test_a_dry_run_counts_and_lets_in(mesh: Mesh) -> None:
     apply(mesh, policy({}, **{"istio.io/dry-run": "true"}))
-    assert from_the_mesh(mesh).status == 200
-    counted = mesh.sidecars["httpbin"].counters("istio_dry_run_allow_.*shadow_denied")
-    assert sum(counted.values()) >= 1
+    wait_for("an answer", lambda: from_the_mesh(mesh).status == 200)
+    pattern = "istio_dry_run_allow_.*shadow_denied"
+    wait_for("the count", lambda: sum(mesh.sidecars["httpbin"].counters(pattern).values()) >= 1)
