@@ -8,6 +8,9 @@ A cluster owns one block `127.X.0.0/16` of loopback addresses (`X` from 64 to 25
                  once istio-init has redirected the pod's traffic; only the pod's own proxy connects to it
     127.X.P.S    (S from 10) how pod P sees service S once its traffic is redirected: its own proxy listens here
 
+The last columns are for hosts outside of Kubernetes (ServiceEntry): they have no address in row 0, and exist in the
+rows of redirected pods alone, as Istio's own addresses 240.240.0.0/16 do.
+
 So a redirected pod reaches service 127.X.0.S through its proxy at 127.X.P.S, on the same port: the same row and
 column that iptables would have crossed in a real pod's network namespace.
 
@@ -18,11 +21,14 @@ is bound or connected, and in Envoy's configuration.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address
+from zlib import crc32
 
 FIRST_BLOCK, LAST_BLOCK = 64, 254
 FIRST_POD, LAST_POD = 1, 254
-FIRST_SERVICE, LAST_SERVICE = 10, 254
+FIRST_SERVICE, LAST_SERVICE = 10, 214
+FIRST_HOST, LAST_HOST = 215, 254
 LOW_PORT_SHIFT = 20000
 
 
@@ -50,6 +56,33 @@ def inside_ip(pod_address: str) -> str:
 def captured_ip(pod_address: str, cluster_address: str) -> str:
     """Where a redirected pod finds a service: the pod's row, the service's column."""
     return ".".join([*pod_address.split(".")[:3], cluster_address.split(".")[3]])
+
+
+def host_columns(hosts: Iterable[str]) -> dict[str, int]:
+    """The columns of hosts outside of Kubernetes, in the order in which they may choose.
+
+    The node and istiod both ask, and must hear the same without talking to each other; and a host should keep its
+    column when others come and go. So a column is a hash of the name, or the next that is free. What finds none is
+    left out. (Istio chooses the same way: pilot/pkg/serviceregistry/serviceentry, autoAllocateIPs.)
+    """
+    count = LAST_HOST - FIRST_HOST + 1
+    columns: dict[str, int] = {}
+    taken: set[int] = set()
+    for host in dict.fromkeys(hosts):
+        wished = crc32(host.encode())
+        free = (FIRST_HOST + (wished + step) % count for step in range(count))
+        column = next((one for one in free if one not in taken), None)
+        if column is not None:
+            columns[host] = column
+            taken.add(column)
+    return columns
+
+
+def wire_port(address: str, port: int) -> int:
+    """The port on the wire at this address: low ports are moved inside of clusters, and nowhere else."""
+    octets = address.split(".")
+    ours = len(octets) == 4 and octets[0] == "127" and octets[1].isdigit() and int(octets[1]) >= FIRST_BLOCK
+    return listen_port(port) if ours else port
 
 
 def listen_port(port: int) -> int:

@@ -16,8 +16,10 @@ from labkit.embedded.apiclient import (
     ENVOYFILTERS,
     PEERAUTHENTICATIONS,
     PROXYCONFIGS,
+    SERVICEENTRIES,
     SIDECARS,
     WASMPLUGINS,
+    WORKLOADENTRIES,
     Resource,
 )
 from labkit.policy.authorization import parse_authorization_policy
@@ -25,6 +27,7 @@ from labkit.policy.destination_rule import parse_destination_rule
 from labkit.policy.envoy_filter import parse_envoy_filter
 from labkit.policy.peer_authentication import parse_peer_authentication
 from labkit.policy.proxy_config import parse_proxy_config
+from labkit.policy.service_entry import parse_service_entry, parse_workload_entry
 from labkit.policy.sidecar_scope import parse_sidecar_scope
 from labkit.policy.wasm_plugin import parse_wasm_plugin
 
@@ -56,6 +59,8 @@ KINDS: dict[str, ConfigKind] = {
         ConfigKind("PeerAuthentication", PEERAUTHENTICATIONS, parse_peer_authentication, Reach.WORKLOADS),
         ConfigKind("AuthorizationPolicy", AUTHORIZATIONPOLICIES, parse_authorization_policy, Reach.WORKLOADS),
         ConfigKind("DestinationRule", DESTINATIONRULES, parse_destination_rule, Reach.MESH),
+        ConfigKind("ServiceEntry", SERVICEENTRIES, parse_service_entry, Reach.MESH),
+        ConfigKind("WorkloadEntry", WORKLOADENTRIES, parse_workload_entry, Reach.MESH),
         ConfigKind("Sidecar", SIDECARS, parse_sidecar_scope, Reach.WORKLOADS),
         ConfigKind("EnvoyFilter", ENVOYFILTERS, parse_envoy_filter, Reach.WORKLOADS),
         ConfigKind("WasmPlugin", WASMPLUGINS, parse_wasm_plugin, Reach.WORKLOADS),

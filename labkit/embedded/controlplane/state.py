@@ -23,6 +23,7 @@ from labkit.embedded.controlplane.translation.model import (
     Sidecar,
     Snapshot,
 )
+from labkit.embedded.controlplane.translation.outside import with_outside
 from labkit.errors import InputError
 from labkit.policy.peer_authentication import EffectiveMTLS
 from labkit.policy.workload import Workload, workload_from_pod
@@ -48,6 +49,8 @@ class Dirt:
     """Whom the changed policies select, and whom they selected before."""
     shared: bool = False
     """Services, endpoints, identities or the mesh's settings changed."""
+    clients: bool = False
+    """Something changed that may concern a pod as a client: anything but a PeerAuthentication."""
     because: set[ObjectReference] = field(default_factory=set)
     """The objects that changed."""
 
@@ -81,10 +84,17 @@ class State:
 
     def snapshot(self) -> Snapshot:
         """An unchanging copy of what is known now."""
+        services, endpoints = with_outside(
+            self._services,
+            self._endpoints,
+            self.configs("ServiceEntry"),
+            self.configs("WorkloadEntry"),
+            self._workloads.values(),
+        )
         return Snapshot(
             mesh=self.mesh,
-            services=dict(self._services),
-            endpoints=dict(self._endpoints),
+            services=services,
+            endpoints=endpoints,
             policies=tuple(self._configs["PeerAuthentication"].values()),
             configs={kind: tuple(table.values()) for kind, table in self._configs.items()},
             effective=self._effective,
@@ -105,6 +115,8 @@ class State:
             _store(self.sidecars, key, sidecar)
         if workload != self._workloads.get(key):
             _store(self._workloads, key, workload)
+            if self._configs["ServiceEntry"]:  # its selector may choose the pod
+                self.dirt.shared = True
             # Snapshots that were handed out keep the table that they have.
             self._effective = {known: value for known, value in self._effective.items() if known != key}
             self._refresh_endpoints_of(key)
@@ -140,6 +152,8 @@ class State:
             config = None
         if config != self._configs[kind].get(key):
             _store(self._configs[kind], key, config)
+            if kind != "PeerAuthentication":
+                self.dirt.clients = True
             if known.reach is Reach.WORKLOADS:
                 self._select(kind, key, None if config is None else _selection(obj))
             if kind == "PeerAuthentication":

@@ -11,6 +11,7 @@ cluster; requests in flight are finished.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 from labkit.embedded import addresses
@@ -30,6 +31,7 @@ from labkit.policy.client_tls import (
 )
 from labkit.policy.destination_rule import ClientTLSMode, ClientTLSSettings, DestinationRule, Subset, TrafficPolicy
 from labkit.policy.protocols import Handling, Protocol
+from labkit.policy.service_entry import Resolution
 from labkit.policy.workload import TLS_MODE_ISTIO, labels_match
 
 PASSTHROUGH = "PassthroughCluster"
@@ -103,11 +105,9 @@ def make_service_cluster(
         istio["config"] = path
     cluster: Config = {
         "name": cluster_name(service, port, subset_name),
-        "type": "STATIC",
         "load_assignment": make_endpoints(snapshot, service, port, rule, subset),
         "connect_timeout": CONNECT_TIMEOUT,
-        # The server sees the pod's address, as it would with a network namespace per pod.
-        "upstream_bind_config": {"source_address": {"address": sidecar.address, "port_value": 0}},
+        **_found_by(snapshot, service, port, sidecar),
         "typed_extension_protocol_options": _protocol_options(port.protocol),
         "metadata": {"filter_metadata": {"istio": istio}},
     }
@@ -139,6 +139,33 @@ def make_service_cluster(
     return cluster
 
 
+def _found_by(snapshot: Snapshot, service: Service, port: ServicePort, sidecar: Sidecar) -> Config:
+    """How Envoy finds the endpoints and from where it calls them."""
+    known = [endpoint.address for endpoint in snapshot.endpoints.get(service.key, {}).get(port.name, ())]
+    if any(not _is_address(address) for address in known):
+        # pilot/pkg/networking/core/cluster_builder.go buildCluster
+        one = service.resolution == Resolution.DNS_ROUND_ROBIN and len(known) == 1
+        return {
+            "type": "LOGICAL_DNS" if one else "STRICT_DNS",
+            "dns_lookup_family": "V4_ONLY",
+            "dns_refresh_rate": "60s",
+            "respect_dns_ttl": True,
+        }
+    if not all(address.startswith("127.") for address in known):
+        return {"type": "STATIC"}  # what leaves the machine cannot do so from a loopback address
+    # The server sees the pod's address, as it would with a network namespace per pod.
+    source = {"source_address": {"address": sidecar.address, "port_value": 0}}
+    return {"type": "STATIC", "upstream_bind_config": source}
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def originates_tls(rule: DestinationRule | None, port: int, subset: str = "") -> bool:
     """Whether clients send TLS of another kind than the mesh's; then the ALPN of the mesh is not offered."""
     settings = rule.traffic_policy(port, subset).tls if rule else None
@@ -157,14 +184,21 @@ def _protocol_options(protocol: Protocol) -> Config:
 
 def uses_auto_mtls(snapshot: Snapshot, service: Service) -> bool:
     """Whether clients choose mTLS or plaintext endpoint by endpoint; else they send plaintext to all."""
-    decision, _ = service_tls(snapshot.namespace_mode(service.namespace), enable_auto_mtls=snapshot.mesh.auto_mtls)
+    decision, _ = service_tls(
+        snapshot.namespace_mode(service.namespace),
+        enable_auto_mtls=snapshot.mesh.auto_mtls,
+        mesh_external=service.mesh_external,
+        # What goes to its original destination cannot choose endpoint by endpoint.
+        original_destination=() if service.resolution == Resolution.NONE else None,
+    )
     return decision is ServiceTLS.AUTO
 
 
 def endpoint_identities(snapshot: Snapshot, service: Service, port: ServicePort) -> tuple[str, ...]:
     """The SPIFFE IDs that a client accepts from this service: those of all its endpoints, ready or not."""
     endpoints = snapshot.endpoints.get(service.key, {}).get(port.name, ())
-    return expected_identities((e.workload for e in endpoints if e.workload), snapshot.mesh.trust_domain)
+    known = expected_identities((e.workload for e in endpoints if e.workload), snapshot.mesh.trust_domain)
+    return (*known, *service.subject_alt_names)
 
 
 def speaks_mtls(snapshot: Snapshot, endpoint: Endpoint, rule_tls: ClientTLSSettings | None = None) -> bool:
@@ -203,7 +237,9 @@ def _is_in(subset: Subset | None, endpoint: Endpoint) -> bool:
 
 
 def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, rule_tls: ClientTLSSettings | None) -> Config:
-    result = lb_endpoint(endpoint.address, addresses.listen_port(endpoint.port))
+    result = lb_endpoint(endpoint.address, addresses.wire_port(endpoint.address, endpoint.port))
+    if endpoint.weight:
+        result["load_balancing_weight"] = endpoint.weight
     metadata: Config = {}
     if endpoint.workload:
         metadata["istio"] = {"workload": f"{endpoint.workload.name};{endpoint.workload.namespace}"}

@@ -104,7 +104,7 @@ class ServicePort:
 
 @dataclass(frozen=True)
 class Service:
-    """A Service with a ClusterIP, or a headless one (`cluster_ip` empty)."""
+    """A Service with a ClusterIP, a headless one (`cluster_ip` empty), or a host of a ServiceEntry (see `outside`)."""
 
     namespace: str
     name: str
@@ -112,6 +112,13 @@ class Service:
     ports: tuple[ServicePort, ...]
     selector: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
+    hostname: str = ""
+    """The name of a host outside of Kubernetes."""
+    mesh_external: bool = False
+    resolution: str = ""
+    """How a proxy finds the endpoints, if not from EndpointSlices (`policy.service_entry.Resolution`)."""
+    export_to: frozenset[str] = frozenset()
+    subject_alt_names: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -119,7 +126,7 @@ class Service:
 
     @property
     def host(self) -> str:
-        return f"{self.name}.{self.namespace}.svc.{CLUSTER_DOMAIN}"
+        return self.hostname or f"{self.name}.{self.namespace}.svc.{CLUSTER_DOMAIN}"
 
     def selects(self, workload: Workload) -> bool:
         """Whether the pod is meant to stand behind this Service, ready or not."""
@@ -128,6 +135,12 @@ class Service:
             and self.namespace == workload.namespace
             and labels_match(self.selector, workload.labels)
         )
+
+
+def service_hosts(service: Service) -> tuple[str, ...]:
+    """The names under which everybody in the cluster finds a Service."""
+    short = f"{service.name}.{service.namespace}"
+    return (short, f"{short}.svc", service.host) if service.cluster_ip else ()
 
 
 def read_service(obj: Object) -> Service:
@@ -150,17 +163,27 @@ def read_service(obj: Object) -> Service:
         ports=tuple(port for port in ports if port.protocol is not Protocol.UDP),
         selector=dict(spec.get("selector") or {}),
         created=str(metadata.get("creationTimestamp") or ""),
+        export_to=_export_to(metadata),
     )
+
+
+def _export_to(metadata: Object) -> frozenset[str]:
+    # https://istio.io/latest/docs/reference/config/annotations/#NetworkingExportTo
+    written = (metadata.get("annotations") or {}).get("networking.istio.io/exportTo") or ""
+    return frozenset(one.strip() for one in written.split(",") if one.strip())
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address behind one port of a Service; `port` as the container declares it."""
+    """One address behind one port of a Service; `port` as the container declares it. A host outside of Kubernetes may
+    have a name for an address.
+    """
 
     address: str
     port: int
     ready: bool
     workload: Workload | None
+    weight: int = 0
 
 
 @dataclass(frozen=True)
@@ -300,6 +323,12 @@ class Snapshot:
     @cached_property
     def _namespace_modes(self) -> dict[str, MutualTLSMode | None]:
         return {}
+
+    @cached_property
+    def needs_choice(self) -> bool:
+        """Whether some service is not for everybody, or two have one host."""
+        services = self.services.values()
+        return any(one.export_to for one in services) or len({one.host for one in services}) < len(services)
 
     def services_in_order(self) -> list[Service]:
         """All services, oldest first: where two want the same, Istio prefers the older one."""

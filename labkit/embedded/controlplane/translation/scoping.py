@@ -18,12 +18,28 @@ from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE
 from labkit.embedded.controlplane.translation.model import Service, ServicePort, Sidecar, Snapshot
 from labkit.embedded.envoy_messages import Config, socket_address
 from labkit.policy.inbound import ARRIVES_AS_HTTP
+from labkit.policy.service_entry import exported
 from labkit.policy.sidecar_scope import REGISTRY_ONLY, SidecarScope, sidecar_scope
 
 
 def scope_of(snapshot: Snapshot, proxy: Sidecar) -> SidecarScope | None:
     """The Sidecar object that counts for a proxy."""
     return sidecar_scope(snapshot.sidecar_scopes, proxy.workload, snapshot.mesh.root_namespace)
+
+
+def exported_to(snapshot: Snapshot, proxy: Sidecar) -> Snapshot:
+    """The snapshot with those services alone that are exported to the proxy's namespace. Of several with one host that
+    of the proxy's own namespace counts, then the oldest (pilot/pkg/model/sidecar.go).
+    """
+    if not snapshot.needs_choice:
+        return snapshot
+    own = proxy.workload.namespace
+    chosen: dict[str, Service] = {}
+    # A Service of Kubernetes keeps its name, whoever else claims it.
+    for service in sorted(snapshot.services_in_order(), key=lambda one: (bool(one.hostname), one.namespace != own)):
+        if exported(service.export_to, service.namespace, own):
+            chosen.setdefault(service.host, service)
+    return replace(snapshot, services={one.key: one for one in chosen.values()})
 
 
 def seen_by(snapshot: Snapshot, proxy: Sidecar) -> Snapshot:
