@@ -33,6 +33,7 @@ from labkit.embedded.controlplane.translation.proxy import (
     make_proxy_config,
     shared_part,
 )
+from labkit.embedded.envoy_messages import Config
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Pusher:
         self._changed = asyncio.Event()
         self._shared: object = None
         self._views: dict[str, object] = {}
+        self._own: dict[Key, tuple[Config, ...]] = {}
         self._modes: dict[tuple[str, str], bool] = {}
         self._served: set[Key] = set()
 
@@ -106,6 +108,10 @@ class Pusher:
         seen = self._namespaces_seen_anew(snapshot, dirt)
         everybody = self._look(snapshot, dirt, seen)
         others = self.state.sidecars.keys() - concerned if everybody else set()
+        if everybody or dirt.clients or dirt.shared:
+            self._own.clear()
+        for key in dirt.sidecars:
+            self._own.pop(key, None)
         written = await self._deliver(snapshot, [*sorted(concerned), *sorted(others)], seen)
         self.pushes += 1
         self.files_written += written
@@ -166,7 +172,10 @@ class Pusher:
         sidecar = self.state.sidecars[key]
         self.certificates.ensure(snapshot.mesh, sidecar, self._clock())
         self._served.add(key)
-        return make_proxy_config(snapshot, sidecar, self.delivery.directory(key))
+        before = self._own.pop(key, None)
+        config = make_proxy_config(snapshot, sidecar, self.delivery.directory(key), own_before=before)
+        self._own[key] = config.own_clusters
+        return config
 
     def _lives(self, key: Key) -> bool:
         # A pod may have gone while a push waited; its documents are removed by the next one.
@@ -177,6 +186,8 @@ class Pusher:
         return document is None or document.text != as_text(config.listeners_file())
 
     def _write_clusters(self, key: Key, config: ProxyConfig) -> int:
+        if config.clusters is None:
+            return 0
         return self.delivery.write(self.delivery.directory(key) / CLUSTERS_FILE, config.clusters_file())
 
     def _write_listeners(self, key: Key, config: ProxyConfig) -> int:
@@ -187,6 +198,7 @@ class Pusher:
             self.delivery.remove(key)
             self.certificates.forget(key)
             self._served.discard(key)
+            self._own.pop(key, None)
 
     def remove_leftovers(self) -> None:
         """Remove what an istiod before this one left for pods that are gone."""

@@ -95,6 +95,56 @@ def test_a_policy_in_the_root_namespace_concerns_everybody(world: World) -> None
     assert world.push() == ["bar/bystander/lds.json", "foo/httpbin/lds.json", "foo/sleep/lds.json"]
 
 
+def test_a_policy_with_a_selector_concerns_those_whom_it_selects_and_selected(world: World) -> None:
+    world.state.on_policy("ADDED", make_policy("STRICT", selector={"app": "httpbin"}))
+    assert world.state.affected(world.state.dirt) == {("foo", "httpbin")}
+    assert world.push() == ["foo/httpbin/lds.json"]
+    world.state.on_policy("MODIFIED", make_policy("STRICT", selector={"app": "sleep"}))
+    assert world.state.affected(world.state.dirt) == {("foo", "httpbin"), ("foo", "sleep")}
+    assert world.push() == ["foo/httpbin/lds.json", "foo/sleep/lds.json"]
+    world.state.on_policy("DELETED", make_policy("STRICT", selector={"app": "sleep"}))
+    assert world.push() == ["foo/sleep/lds.json"]
+
+
+def test_what_a_policy_changes_for_clients_reaches_all_of_them_and_later_changes_too(world: World) -> None:
+    """Only the namespace of the policy is looked at again, and what was seen of it before is not forgotten."""
+    off = make_policy("PERMISSIVE", selector={"app": "httpbin"}, ports={8080: "DISABLE"})
+    world.state.on_policy("ADDED", off)
+    assert "bar/bystander/cds.json" in world.push()
+    world.state.on_service("ADDED", make_service("other", column=30, selector={"app": "none"}))
+    world.push()
+    world.state.on_policy("DELETED", off)
+    assert "bar/bystander/cds.json" in world.push()
+
+
+def test_what_is_left_out_after_a_policy_is_what_would_not_have_changed(world: World) -> None:
+    """Clusters are not made again for a PeerAuthentication; making everything again writes nothing more."""
+    for ports in ({}, {8080: "STRICT"}, {9999: "PERMISSIVE"}):
+        world.state.on_policy("MODIFIED", make_policy("PERMISSIVE", selector={"app": "httpbin"}, ports=ports))
+        assert "foo/httpbin/cds.json" not in world.push()
+        world.state.dirt.shared = True
+        assert world.push() == []
+
+
+def test_after_a_failed_push_everybody_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> list[str]:
+        world.delivery.taken()
+        running = asyncio.create_task(world.pusher.run())
+        with monkeypatch.context() as broken:
+            broken.setattr(world.certificates, "ensure", lambda *_: 1 / 0)
+            world.state.on_policy("ADDED", make_policy("STRICT"))
+            world.pusher.poke()
+            await asyncio.sleep(0.05)
+        assert world.delivery.taken() == []
+        world.state.on_policy("ADDED", make_policy("PERMISSIVE", "bar"))
+        world.pusher.poke()
+        await asyncio.sleep(0.1)
+        running.cancel()
+        return world.delivery.taken()
+
+    assert asyncio.run(scenario()) == ["foo/httpbin/lds.json", "foo/sleep/lds.json"]
+
+
 def test_a_policy_that_changes_no_mode_writes_nothing(world: World) -> None:
     world.state.on_policy("ADDED", make_policy("PERMISSIVE"))
     assert world.push() == []
@@ -127,8 +177,8 @@ def test_the_cluster_of_a_new_service_is_there_before_the_listener_that_names_it
     assert order == ["foo/sleep/cds.json", "foo/sleep/lds.json"]
 
 
-def test_a_sidecar_watches_four_files_however_many_services_there_are(world: World) -> None:
-    """Each costs one of the user's 128 inotify instances."""
+def test_a_sidecar_has_four_documents_however_many_services_there_are(world: World) -> None:
+    """For each of them Envoy holds one request at istiod."""
     for column in range(30, 50):
         world.state.on_service("ADDED", make_service(f"s{column}", column=column))
     world.push()
