@@ -17,7 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.embedded.addresses import FIRST_POD, LAST_POD, block_of, captured_ip, inside_ip, listen_port, node_ip
+from labkit.embedded.addresses import (
+    FIRST_POD,
+    LAST_POD,
+    block_of,
+    captured_ip,
+    cluster_ip,
+    host_columns,
+    inside_ip,
+    listen_port,
+    node_ip,
+)
+from labkit.errors import InputError
+from labkit.policy.service_entry import ServiceEntry, exported, parse_service_entry
 
 Object = Mapping[str, Any]
 
@@ -88,8 +100,51 @@ def names_for(services: Iterable[Object], pod_namespace: str) -> dict[str, str]:
     return names
 
 
-def render_hosts(view: PodView, services: Iterable[Object], api_port: int) -> str:
+@dataclass(frozen=True)
+class OutsideHost:
+    """A host that only redirected pods know, by its name and perhaps by addresses: what a ServiceEntry says of it."""
+
+    names: tuple[str, ...]
+    column: int
+    ports: tuple[int, ...]
+
+    def column_ip(self, block: int) -> str:
+        """Its place in row 0, where nobody listens: it only says the column."""
+        return cluster_ip(block, self.column)
+
+
+def outside_hosts(entries: Iterable[Object], pod_namespace: str) -> list[OutsideHost]:
+    """The hosts of ServiceEntries that a pod of this namespace may know. An entry that cannot be read counts for none,
+    as in the control plane.
+    """
+    read = sorted(_read_entries(entries), key=lambda one: one.meta.age_order)
+    columns = host_columns(host for entry in read for host in entry.hosts if not host.startswith("*"))
+    return [
+        OutsideHost(
+            # An address of its own can mean a host only where there is just one.
+            (host, *(entry.single_addresses if len(entry.hosts) == 1 else ())),
+            columns[host],
+            tuple(port.number for port in entry.ports),
+        )
+        for entry in read
+        if exported(entry.export_to, entry.meta.namespace, pod_namespace)
+        for host in entry.hosts
+        if host in columns
+    ]
+
+
+def _read_entries(entries: Iterable[Object]) -> Iterable[ServiceEntry]:
+    for obj in entries:
+        try:
+            yield parse_service_entry(obj)
+        except InputError:
+            continue
+
+
+def render_hosts(view: PodView, services: Iterable[Object], api_port: int, outside: Iterable[OutsideHost] = ()) -> str:
     """The content of hosts.json."""
+    block = block_of(view.pod_ip)
+    known = {name: one.column_ip(block) for one in outside if view.redirected for name in one.names}
     return json.dumps(
         {
             "pod_ip": view.pod_ip,
@@ -97,7 +152,7 @@ def render_hosts(view: PodView, services: Iterable[Object], api_port: int) -> st
             "own": view.own_ip,
             # The exempt user's localhost still is the inside of the pod, but nothing that it sends is captured.
             "redirected": view.redirected,
-            "names": names_for(services, view.namespace),
+            "names": {**known, **names_for(services, view.namespace)},
             "api_port": api_port,
             "proxy_ports": list(PROXY_PORTS) if view.sidecar else [],
         },
@@ -112,7 +167,11 @@ def low_ports(pod: Object) -> list[int]:
 
 
 def render_curlrc(
-    view: PodView, services: Iterable[Object], pods: Iterable[tuple[str, list[int]]], api_port: int
+    view: PodView,
+    services: Iterable[Object],
+    pods: Iterable[tuple[str, list[int]]],
+    api_port: int,
+    outside: Iterable[OutsideHost] = (),
 ) -> str:
     """The content of .curlrc: one `connect-to` per name and port; the first line that matches counts.
 
@@ -130,6 +189,11 @@ def render_curlrc(
     api = node_ip(block_of(view.pod_ip))
     for service in services:
         lines += _service_lines(view, service, api, api_port)
+    for one in outside if view.redirected else ():
+        target = captured_ip(view.pod_ip, one.column_ip(block_of(view.pod_ip)))
+        for name in one.names:
+            lines += [_connect_to(name, port, target, listen_port(port)) for port in one.ports]
+            lines.append(_connect_to(name, None, target, None))
     for address, ports in pods:
         lines += [_connect_to(address, port, address, listen_port(port)) for port in ports]
     return "\n".join(lines) + "\n"

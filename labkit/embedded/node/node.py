@@ -19,7 +19,17 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from labkit.embedded.addresses import LAST_POD, node_ip
-from labkit.embedded.apiclient import NODES, PODS, SERVICES, ApiClient, ApiError, Informer, Object, Resource
+from labkit.embedded.apiclient import (
+    NODES,
+    PODS,
+    SERVICEENTRIES,
+    SERVICES,
+    ApiClient,
+    ApiError,
+    Informer,
+    Object,
+    Resource,
+)
 from labkit.embedded.node.events import EventRecorder
 from labkit.embedded.node.kubelet_api import KUBELET_PORT, KubeletApi
 from labkit.embedded.node.logs import LogWatcher
@@ -75,6 +85,7 @@ class Node:
         self._api = await ApiClient(self._kubeconfig, name="node").__aenter__()
         self._events = EventRecorder(self._api, component="kubelet", host=NODE_NAME)
         self._services = Informer(self._api, SERVICES, self._service_changed)
+        self._entries = Informer(self._api, SERVICEENTRIES, self._service_changed)
         self._pods = Informer(self._api, PODS, fieldSelector=f"spec.nodeName={NODE_NAME}")
         self._context = NodeContext(
             paths=self._paths,
@@ -88,6 +99,7 @@ class Node:
             sandboxes=lambda: [worker.sandbox for worker in self._workers.values()],
             logs=LogWatcher(),
             rows=RowAllocator(),
+            service_entries=self._entries,
         )
         self._kubelet = KubeletApi(self._context, lambda: list(self._workers.values()))
         self._proxy = NodeProxy(paths=self._paths, block=self._block, api=self._api)
@@ -102,7 +114,9 @@ class Node:
         self._take_over()
         self._events.start()
         self._spawn(self._services.run(), "node-services")
+        self._spawn(self._entries.run(), "node-service-entries")
         await self._services.synced.wait()
+        await self._entries.synced.wait()
         await self._register()
         # Only now: a pod that starts finds all services in its name files.
         self._pods.on_change(self._pod_changed)

@@ -50,6 +50,7 @@ class NodeContext:
     sandboxes: Callable[[], list[Sandbox]]
     logs: LogWatcher
     rows: network.RowAllocator = field(default_factory=network.RowAllocator)
+    service_entries: Informer | None = None
 
     @property
     def pods_dir(self) -> Path:
@@ -133,11 +134,13 @@ class Sandbox:
             return
         services = sorted(self.node.services.objects.values(), key=_full_name)
         pods = sorted((sandbox.pod_ip, network.low_ports(sandbox.pod)) for sandbox in self.node.sandboxes())
+        entries = self.node.service_entries.objects.values() if self.node.service_entries else ()
+        outside = network.outside_hosts(entries, self.namespace)
         redirect, name, port = self.redirect, str(self.pod["metadata"]["name"]), self.node.api_port
         for directory, exempt in ((self.net, False), (self.net / "exempt", True)):
             view = network.view_of(self.namespace, name, self.pod_ip, redirect, exempt=exempt)
-            network.write_text(directory / "hosts.json", network.render_hosts(view, services, port))
-            network.write_text(directory / ".curlrc", network.render_curlrc(view, services, pods, port))
+            network.write_text(directory / "hosts.json", network.render_hosts(view, services, port, outside))
+            network.write_text(directory / ".curlrc", network.render_curlrc(view, services, pods, port, outside))
 
     def _net_of(self, container: Object) -> Path:
         redirect = self.redirect

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from labkit.embedded.addresses import LAST_POD
+from labkit.embedded.addresses import FIRST_HOST, LAST_HOST, LAST_POD, host_columns
 from labkit.embedded.node.network import (
     Redirect,
     RowAllocator,
     low_ports,
     names_for,
+    outside_hosts,
     render_curlrc,
     render_hosts,
     service_names,
@@ -144,3 +145,43 @@ def test_a_file_is_written_only_when_it_changes(tmp_path: Path):
     file = tmp_path / "f"
     assert write_text(file, "a") and not write_text(file, "a") and write_text(file, "b")
     assert list(tmp_path.iterdir()) == [file] and file.read_text() == "b"
+
+
+def entry(name: str, *hosts: str, namespace: str = "shop", **spec: Any) -> dict[str, Any]:
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": {"hosts": [*hosts], "ports": ports, **spec}}
+
+
+def test_a_redirected_pod_finds_hosts_of_service_entries_at_its_own_proxy():
+    (host,) = outside_hosts([entry("api", "api.example.com", addresses=["192.0.2.7", "192.0.2.0/24"])], "shop")
+    assert host.names == ("api.example.com", "192.0.2.7") and host.column >= FIRST_HOST
+    captured = render_curlrc(CAPTURED, SERVICES, [], 6443, [host])
+    assert f"api.example.com:80:127.64.7.{host.column}:20080" in captured
+    assert f"192.0.2.7:80:127.64.7.{host.column}:20080" in captured
+    names = json.loads(render_hosts(CAPTURED, SERVICES, 6443, [host]))["names"]
+    assert names["api.example.com"] == names["192.0.2.7"] == f"127.64.0.{host.column}"
+
+
+@pytest.mark.parametrize("view", [PLAIN, EXEMPT], ids=["plain", "exempt"])
+def test_nobody_else_knows_them(view: Any):
+    hosts = outside_hosts([entry("api", "api.example.com")], "shop")
+    assert "api.example.com" not in render_curlrc(view, SERVICES, [], 6443, hosts)
+    assert "api.example.com" not in json.loads(render_hosts(view, SERVICES, 6443, hosts))["names"]
+
+
+def test_hosts_that_are_not_exported_unreadable_or_patterns_have_no_name_here():
+    entries = [
+        entry("private", "a.example.com", namespace="data", exportTo=["."]),
+        entry("broken", "b.example.com", resolution="GUESS"),
+        entry("pattern", "*.example.com"),
+    ]
+    assert outside_hosts(entries, "shop") == []
+    assert [one.names for one in outside_hosts(entries, "data")] == [("a.example.com",)]
+
+
+def test_a_host_keeps_its_column_when_others_come_and_no_two_share_one():
+    hosts = [f"host{number}.example.com" for number in range(60)]
+    alone, many = host_columns(hosts[:1]), host_columns(hosts)
+    assert many[hosts[0]] == alone[hosts[0]]
+    assert len(set(many.values())) == len(many) == LAST_HOST - FIRST_HOST + 1
+    assert set(many.values()) <= set(range(FIRST_HOST, LAST_HOST + 1))
