@@ -176,3 +176,8 @@ def test_durations_are_read_as_go_writes_them(text: str, expected: float) -> Non
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InputError, match="no duration"):
         seconds(text)
+
+
+def test_a_tls_mode_that_does_not_exist_is_said() -> None:
+    with pytest.raises(InputError, match="STRICT"):
+        rule("wrong", "shop", "*", **tls("STRICT"))
