@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from labkit.errors import InputError
 from labkit.outcomes import DecidingPolicy, Scope
 from labkit.policy.configs import Meta, read_meta
 from labkit.policy.selection import selector_labels
@@ -242,8 +243,15 @@ def _policy(written: Mapping[str, Any]) -> TrafficPolicy:
 
 
 def _tls(written: Mapping[str, Any]) -> ClientTLSSettings:
+    mode = str(written.get("mode") or ClientTLSMode.DISABLE)
+    if mode not in set(ClientTLSMode):
+        raise InputError(
+            f"A DestinationRule has the TLS mode {mode!r}.",
+            next_step=f"Write one of {', '.join(ClientTLSMode)}.",
+            field="tls.mode",
+        )
     return ClientTLSSettings(
-        mode=ClientTLSMode(written.get("mode") or ClientTLSMode.DISABLE),
+        mode=ClientTLSMode(mode),
         client_certificate=str(written.get("clientCertificate") or ""),
         private_key=str(written.get("privateKey") or ""),
         ca_certificates=str(written.get("caCertificates") or ""),

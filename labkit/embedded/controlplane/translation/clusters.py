@@ -11,6 +11,7 @@ cluster; requests in flight are finished.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -18,7 +19,12 @@ from labkit.embedded import addresses
 from labkit.embedded.controlplane.translation import tls
 from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE, CONNECT_TIMEOUT, same_protocol_options
 from labkit.embedded.controlplane.translation.model import Endpoint, Service, ServicePort, Sidecar, Snapshot
-from labkit.embedded.controlplane.translation.traffic_policy import apply_traffic_policy, rule_socket
+from labkit.embedded.controlplane.translation.traffic_policy import (
+    apply_names_of_requests,
+    apply_traffic_policy,
+    originates,
+    rule_socket,
+)
 from labkit.embedded.envoy_messages import Config, lb_endpoint
 from labkit.policy.client_tls import (
     SOCKET_MATCH_DISABLED,
@@ -29,7 +35,7 @@ from labkit.policy.client_tls import (
     expected_identities,
     service_tls,
 )
-from labkit.policy.destination_rule import ClientTLSMode, ClientTLSSettings, DestinationRule, Subset, TrafficPolicy
+from labkit.policy.destination_rule import ClientTLSSettings, DestinationRule, Subset, TrafficPolicy
 from labkit.policy.protocols import Handling, Protocol
 from labkit.policy.service_entry import Resolution
 from labkit.policy.workload import TLS_MODE_ISTIO, labels_match
@@ -116,10 +122,14 @@ def make_service_cluster(
     sni = auto_sni(port.number, service.host, subset_name)
     identities = endpoint_identities(snapshot, service, port)
     if policy.tls is not None:
+        settings = policy.tls
+        if not settings.subject_alt_names and service.subject_alt_names and originates(settings):
+            settings = replace(settings, subject_alt_names=service.subject_alt_names)
+        apply_names_of_requests(cluster, settings)
         socket = rule_socket(
             snapshot.mesh,
             directory,
-            policy.tls,
+            settings,
             sni=sni,
             identities=identities,
             http2=port.protocol in SPEAKS_HTTP2,
@@ -169,7 +179,7 @@ def _is_address(text: str) -> bool:
 def originates_tls(rule: DestinationRule | None, port: int, subset: str = "") -> bool:
     """Whether clients send TLS of another kind than the mesh's; then the ALPN of the mesh is not offered."""
     settings = rule.traffic_policy(port, subset).tls if rule else None
-    return settings is not None and settings.mode in (ClientTLSMode.SIMPLE, ClientTLSMode.MUTUAL)
+    return settings is not None and originates(settings)
 
 
 def _protocol_options(protocol: Protocol) -> Config:

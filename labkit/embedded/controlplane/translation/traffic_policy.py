@@ -99,6 +99,22 @@ def _outliers(cluster: Config, written: Mapping[str, Any]) -> None:
     cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": healthy}}
 
 
+def originates(settings: ClientTLSSettings) -> bool:
+    """Whether this is TLS of another kind than the mesh's."""
+    return settings.mode in (ClientTLSMode.SIMPLE, ClientTLSMode.MUTUAL)
+
+
+def apply_names_of_requests(cluster: Config, settings: ClientTLSSettings) -> None:
+    """Where a rule that originates TLS names no SNI, each HTTP request's host is sent as SNI, and looked for in the
+    server's certificate unless the rule names whom to expect (ENABLE_AUTO_SNI, VERIFY_CERTIFICATE_AT_CLIENT).
+    """
+    if not originates(settings) or settings.sni:
+        return
+    checked = not settings.subject_alt_names and not settings.insecure_skip_verify
+    for options in cluster["typed_extension_protocol_options"].values():
+        options["upstream_http_protocol_options"] = {"auto_sni": True, "auto_san_validation": checked}
+
+
 def rule_socket(
     mesh: MeshConfig,
     directory: Path,
