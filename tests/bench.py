@@ -316,12 +316,17 @@ def measure_whole() -> list[Measure]:
 @click.option("--flips", "flip_count", default=100, show_default=True, help="Switches from PERMISSIVE to STRICT.")
 @click.option("--requests", default=1000, show_default=True, help="Pods that are created in the API and listed.")
 @click.option("--api", "api_only", is_flag=True, help="Only the API server (seconds).")
+@click.option("--mesh", "mesh_only", is_flag=True, help="Only the control plane (minutes; LABKIT_BENCH_SECONDS).")
 @click.option("--whole", is_flag=True, help="Also time make run, make test and a fresh clone (minutes).")
-def main(runs: int, flip_count: int, requests: int, api_only: bool, whole: bool) -> None:
+def main(runs: int, flip_count: int, requests: int, api_only: bool, mesh_only: bool, whole: bool) -> None:
     """Measure and print."""
-    measures = measure_api(requests)
-    if not api_only:
+    from tests.bench_mesh import measure_mesh
+
+    measures = [] if mesh_only else measure_api(requests)
+    if not api_only and not mesh_only:
         measures = measure_cluster(runs, flip_count) + measures + (measure_whole() if whole else [])
+    if not api_only:
+        measures += measure_mesh()
     rows = [[m.name, m.value, m.to_reach, m.runs] for m in measures]
     print(tabulate(rows, headers=["measure", "median", "to reach", "runs"]))
     output = ROOT / "build" / "bench.json"
