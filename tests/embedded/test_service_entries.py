@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from labkit.embedded.addresses import captured_ip
 from labkit.pki import CertificateAuthority
-from tests.embedded.envoy_world import Curled, EchoHTTP, Mesh, curl, wait_for
+from tests.embedded.envoy_world import Curled, EchoHTTP, Mesh, curl, talk, wait_for
 
 Object = dict[str, Any]
 HTTP = 8001
@@ -222,3 +223,21 @@ def test_what_is_not_exported_is_not_there_for_others(mesh: Mesh, plain_port: in
     assert call(mesh, "api.example.com", 80, client="stranger").exit_code == 7
     apply(mesh, "ServiceEntry", "api", {**spec, "exportTo": ["bar"]})
     wait_for("the other one", lambda: call(mesh, "api.example.com", 80, client="stranger").status == 200)
+
+
+def test_what_nobody_registered_is_refused_under_registry_only_and_not_taken_under_allow_any(mesh: Mesh) -> None:
+    pod = mesh.ip("sleep")
+    assert curl(pod, 15001, "/", "-H", "Host: unknown.example.com").exit_code == 7
+    allowed = mesh.state.mesh
+    mesh.state.on_mesh(replace(allowed, outbound_policy="REGISTRY_ONLY"))
+    mesh.push()
+    try:
+        wait_for("502", lambda: curl(pod, 15001, "/", "-H", "Host: unknown.example.com").status == 502)
+        assert talk(pod, 15001, b"hello", tls=False)[0] == b""
+        assert talk(pod, 15001, b"hello")[0] == b""  # TLS
+        inside = mesh.state.snapshot().services["foo", "inside"]
+        assert curl(captured_ip(pod, inside.cluster_ip), HTTP).status == 200  # what is registered still works
+    finally:
+        mesh.state.on_mesh(allowed)
+        mesh.push()
+    wait_for("nobody", lambda: curl(pod, 15001, "/").exit_code == 7, 60)

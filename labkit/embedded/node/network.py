@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from labkit.embedded.addresses import (
     FIRST_POD,
     LAST_POD,
@@ -30,11 +32,15 @@ from labkit.embedded.addresses import (
 )
 from labkit.errors import InputError
 from labkit.policy.service_entry import ServiceEntry, exported, parse_service_entry
+from labkit.policy.sidecar_scope import REGISTRY_ONLY
 
 Object = Mapping[str, Any]
 
 PROXY_PORTS = (15000, 15001, 15006, 15020, 15021, 15090)
 """Where the sidecar itself listens, https://istio.io/latest/docs/ops/deployment/application-requirements/"""
+
+OUTBOUND_PORT = 15001
+"""Where the sidecar takes what the pod sends out, and nobody else listens for."""
 
 CLUSTER_DOMAIN = "cluster.local"
 
@@ -70,12 +76,39 @@ class PodView:
     own_ip: str  # where the pod's applications listen: what localhost means
     redirected: bool
     sidecar: bool  # the pod has a proxy of its own, listening on PROXY_PORTS
+    registry_only: bool = False  # what the mesh does not know goes to the proxy too, which refuses it
+
+    @property
+    def blocked(self) -> bool:
+        return self.registry_only and self.redirected
 
 
-def view_of(namespace: str, name: str, pod_ip: str, redirect: Redirect | None, *, exempt: bool = False) -> PodView:
+def view_of(
+    namespace: str,
+    name: str,
+    pod_ip: str,
+    redirect: Redirect | None,
+    *,
+    exempt: bool = False,
+    registry_only: bool = False,
+) -> PodView:
     """The view of a pod's programs, or of the user that istio-init exempts."""
     own = inside_ip(pod_ip) if redirect else pod_ip
-    return PodView(namespace, name, pod_ip, own, redirect is not None and not exempt, redirect is not None)
+    redirected = redirect is not None
+    return PodView(namespace, name, pod_ip, own, redirected and not exempt, redirected, registry_only)
+
+
+def is_registry_only(mesh_config: str) -> bool:
+    """Whether this text, the mesh's settings in ConfigMap `istio`, lets pods reach only what the mesh knows.
+
+    iptables would send everything to the proxy in any case, and the proxy decides. Here a name must be led somewhere
+    before the proxy is met, so the node has to know.
+    """
+    try:
+        values = yaml.safe_load(mesh_config) or {}
+        return (values.get("outboundTrafficPolicy") or {}).get("mode") == REGISTRY_ONLY
+    except (yaml.YAMLError, AttributeError):
+        return False
 
 
 def service_names(service_namespace: str, service: str, pod_namespace: str) -> list[str]:
@@ -152,6 +185,7 @@ def render_hosts(view: PodView, services: Iterable[Object], api_port: int, outsi
             "own": view.own_ip,
             # The exempt user's localhost still is the inside of the pod, but nothing that it sends is captured.
             "redirected": view.redirected,
+            "blocked": view.blocked,
             "names": {**known, **names_for(services, view.namespace)},
             "api_port": api_port,
             "proxy_ports": list(PROXY_PORTS) if view.sidecar else [],
@@ -195,7 +229,9 @@ def render_curlrc(
             lines += [_connect_to(name, port, target, listen_port(port)) for port in one.ports]
             lines.append(_connect_to(name, None, target, None))
     for address, ports in pods:
-        lines += [_connect_to(address, port, address, listen_port(port)) for port in ports]
+        lines += [_connect_to(address, port, address, listen_port(port)) for port in ports if not view.blocked]
+    if view.blocked:  # everything else
+        lines.append(_connect_to("", None, view.pod_ip, OUTBOUND_PORT))
     return "\n".join(lines) + "\n"
 
 

@@ -20,6 +20,7 @@ import aiohttp
 
 from labkit.embedded.addresses import LAST_POD, node_ip
 from labkit.embedded.apiclient import (
+    CONFIGMAPS,
     NODES,
     PODS,
     SERVICEENTRIES,
@@ -51,6 +52,7 @@ from labkit.embedded.node.sandbox import NodeContext
 from labkit.embedded.node.status import timestamp
 from labkit.embedded.paths import ClusterPaths, private_dir
 from labkit.errors import MachineError
+from labkit.policy.peer_authentication import ROOT_NAMESPACE
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ class Node:
         self._events = EventRecorder(self._api, component="kubelet", host=NODE_NAME)
         self._services = Informer(self._api, SERVICES, self._service_changed)
         self._entries = Informer(self._api, SERVICEENTRIES, self._service_changed)
+        self._mesh_configs = Informer(self._api, CONFIGMAPS, self._service_changed, namespace=ROOT_NAMESPACE)
         self._pods = Informer(self._api, PODS, fieldSelector=f"spec.nodeName={NODE_NAME}")
         self._context = NodeContext(
             paths=self._paths,
@@ -100,6 +103,7 @@ class Node:
             logs=LogWatcher(),
             rows=RowAllocator(),
             service_entries=self._entries,
+            mesh_configs=self._mesh_configs,
         )
         self._kubelet = KubeletApi(self._context, lambda: list(self._workers.values()))
         self._proxy = NodeProxy(paths=self._paths, block=self._block, api=self._api)
@@ -115,8 +119,9 @@ class Node:
         self._events.start()
         self._spawn(self._services.run(), "node-services")
         self._spawn(self._entries.run(), "node-service-entries")
-        await self._services.synced.wait()
-        await self._entries.synced.wait()
+        self._spawn(self._mesh_configs.run(), "node-mesh-configs")
+        for informer in (self._services, self._entries, self._mesh_configs):
+            await informer.synced.wait()
         await self._register()
         # Only now: a pod that starts finds all services in its name files.
         self._pods.on_change(self._pod_changed)

@@ -28,6 +28,8 @@ from labkit.embedded.node.records import PodRecord
 from labkit.embedded.node.volumes import below, prepare_volumes, translate_path
 from labkit.embedded.paths import ClusterPaths, labkit_home, private_dir
 from labkit.errors import MachineError
+from labkit.policy.injection import DEFAULT_REVISION
+from labkit.policy.peer_authentication import ROOT_NAMESPACE
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class NodeContext:
     logs: LogWatcher
     rows: network.RowAllocator = field(default_factory=network.RowAllocator)
     service_entries: Informer | None = None
+    mesh_configs: Informer | None = None
 
     @property
     def pods_dir(self) -> Path:
@@ -138,9 +141,19 @@ class Sandbox:
         outside = network.outside_hosts(entries, self.namespace)
         redirect, name, port = self.redirect, str(self.pod["metadata"]["name"]), self.node.api_port
         for directory, exempt in ((self.net, False), (self.net / "exempt", True)):
-            view = network.view_of(self.namespace, name, self.pod_ip, redirect, exempt=exempt)
+            view = network.view_of(
+                self.namespace, name, self.pod_ip, redirect, exempt=exempt, registry_only=self._registry_only
+            )
             network.write_text(directory / "hosts.json", network.render_hosts(view, services, port, outside))
             network.write_text(directory / ".curlrc", network.render_curlrc(view, services, pods, port, outside))
+
+    @property
+    def _registry_only(self) -> bool:
+        revision = (self.pod["metadata"].get("labels") or {}).get("istio.io/rev", DEFAULT_REVISION)
+        name = "istio" if revision == DEFAULT_REVISION else f"istio-{revision}"
+        known = self.node.mesh_configs.objects if self.node.mesh_configs else {}
+        data = known.get(f"{ROOT_NAMESPACE}/{name}", {}).get("data") or {}
+        return network.is_registry_only(data.get("mesh") or "")
 
     def _net_of(self, container: Object) -> Path:
         redirect = self.redirect

@@ -10,6 +10,7 @@ from labkit.embedded.addresses import FIRST_HOST, LAST_HOST, LAST_POD, host_colu
 from labkit.embedded.node.network import (
     Redirect,
     RowAllocator,
+    is_registry_only,
     low_ports,
     names_for,
     outside_hosts,
@@ -185,3 +186,34 @@ def test_a_host_keeps_its_column_when_others_come_and_no_two_share_one():
     assert many[hosts[0]] == alone[hosts[0]]
     assert len(set(many.values())) == len(many) == LAST_HOST - FIRST_HOST + 1
     assert set(many.values()) <= set(range(FIRST_HOST, LAST_HOST + 1))
+
+
+def test_under_registry_only_what_is_left_goes_to_the_proxy():
+    view = view_of("shop", "cart", "127.64.7.1", REDIRECT, registry_only=True)
+    pods = [("127.64.9.1", [80, 443])]
+    assert curl_lines(view, pods)[-1] == "::127.64.7.1:15001"
+    assert not any(line.startswith("127.64.9.1:") for line in curl_lines(view, pods))
+    assert first(curl_lines(view, pods), "web.shop", 80) == "web.shop:80:127.64.7.10:20080"
+    assert json.loads(render_hosts(view, SERVICES, 6443))["blocked"] is True
+
+
+@pytest.mark.parametrize("redirect", [None, REDIRECT])
+def test_nobody_else_is_blocked(redirect: Redirect | None):
+    exempt = redirect is not None
+    view = view_of("shop", "cart", "127.64.7.1", redirect, exempt=exempt, registry_only=True)
+    assert not any(line.startswith("::") for line in curl_lines(view) + curl_lines(CAPTURED))
+    assert json.loads(render_hosts(view, SERVICES, 6443))["blocked"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("outboundTrafficPolicy: {mode: REGISTRY_ONLY}", True),
+        ("outboundTrafficPolicy: {mode: ALLOW_ANY}", False),
+        ("", False),
+        ("outboundTrafficPolicy: REGISTRY_ONLY", False),
+        ("a: [", False),
+    ],
+)
+def test_the_meshs_settings_say_it(text: str, expected: bool):
+    assert is_registry_only(text) is expected

@@ -59,6 +59,7 @@ def make_proxy_config(
         inbound.make_virtual_inbound(snapshot, sidecar, directory),
         *outbound.make_outbound_listeners(seen, sidecar),
         *scoping.make_unseen_listeners(known, seen, sidecar),
+        *scoping.make_blocking_listeners(snapshot, sidecar),
         special.make_agent_listener(sidecar),
         special.make_ready_listener(sidecar),
     )
@@ -96,7 +97,7 @@ def shared_part(snapshot: Snapshot) -> object:
 
     While it and the views below are equal, a change concerns only the pods that changed or whose policies did.
     """
-    return snapshot.mesh, snapshot.services_in_order(), snapshot.destination_rules
+    return snapshot.mesh, snapshot.services_in_order(), snapshot.destination_rules, snapshot.virtual_services
 
 
 def client_views(snapshot: Snapshot, namespaces: Collection[str]) -> dict[str, object]:

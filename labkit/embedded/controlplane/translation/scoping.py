@@ -21,6 +21,8 @@ from labkit.policy.inbound import ARRIVES_AS_HTTP
 from labkit.policy.service_entry import exported
 from labkit.policy.sidecar_scope import REGISTRY_ONLY, SidecarScope, sidecar_scope
 
+OUTBOUND_PORT = 15001
+
 
 def scope_of(snapshot: Snapshot, proxy: Sidecar) -> SidecarScope | None:
     """The Sidecar object that counts for a proxy."""
@@ -73,6 +75,17 @@ def make_unseen_listeners(snapshot: Snapshot, seen: Snapshot, proxy: Sidecar) ->
     ]
 
 
+def make_blocking_listeners(snapshot: Snapshot, proxy: Sidecar) -> list[Config]:
+    """Under REGISTRY_ONLY, the listener `virtualOutbound` that refuses what the mesh does not know.
+
+    Under ALLOW_ANY there is none: what nobody knows does not come here but goes where it is meant for.
+    """
+    if snapshot.mesh.outbound_policy != REGISTRY_ONLY:
+        return []
+    listener = {"name": "virtualOutbound", "address": socket_address(proxy.address, OUTBOUND_PORT)}
+    return [{**listener, "traffic_direction": "OUTBOUND", **_refusal(snapshot)}]
+
+
 def _listener(snapshot: Snapshot, proxy: Sidecar, service: Service, port: ServicePort, *, blocked: bool) -> Config:
     wire = addresses.listen_port(port.number)
     listener: Config = {
@@ -83,6 +96,11 @@ def _listener(snapshot: Snapshot, proxy: Sidecar, service: Service, port: Servic
     if not blocked:
         on = [filters.to_address(service.cluster_ip, wire), filters.tcp_proxy(snapshot.mesh, PASSTHROUGH)]
         return {**listener, "filter_chains": [{"filters": on}]}
+    return {**listener, **_refusal(snapshot)}
+
+
+def _refusal(snapshot: Snapshot) -> Config:
+    """What a listener does that lets nothing pass: 502 for HTTP, a closed connection for everything else."""
     refuse = {
         "name": "block_all",
         "virtual_hosts": [
@@ -95,7 +113,6 @@ def _listener(snapshot: Snapshot, proxy: Sidecar, service: Service, port: Servic
     }
     http = filters.http_manager(snapshot.mesh, stat_prefix="block_all", route_config=refuse)
     return {
-        **listener,
         "filter_chains": [
             {"filter_chain_match": {"application_protocols": list(ARRIVES_AS_HTTP)}, "filters": [http]},
             {"filters": [filters.tcp_proxy(snapshot.mesh, BLACK_HOLE)]},

@@ -7,6 +7,7 @@ the node writes and rewrites:
     bind     0.0.0.0, ::, localhost and the pod's IP  ->  where this pod's programs listen ("own")
     connect  localhost                                ->  the same address; the proxy's own ports -> the pod's IP
     connect  a service by name or ClusterIP           ->  its ClusterIP, or the pod's own proxy when redirected
+    connect  what the mesh does not know              ->  unchanged; under REGISTRY_ONLY the proxy, which refuses it
     ports    below 1024, which need privileges        ->  moved up by 20000, at both ends
 
 It must be fast and must not break: without POD_HOSTS or without that file it changes nothing. Standard library only,
@@ -81,14 +82,19 @@ def _install(path):
         host = lookup(net, host) or host
         if isinstance(host, str) and host.startswith("::ffff:"):
             host = host[7:]
-        if not isinstance(host, str) or not host.startswith(net["ours"]):
+        if not isinstance(host, str):
             return None
+        blocked = net.get("blocked") and isinstance(port, int)
+        if not host.startswith(net["ours"]):
+            return (net["pod_ip"], 15001) if blocked and not host.startswith("127.") else None
         if host == net["node_ip"]:
             return host, net["api_port"] if port == 443 else port
         if host == net["own"] and port in net["proxy_ports"]:
             return net["pod_ip"], port
         if net["redirected"] and host.startswith(net["services"]):
             host = net["pod_ip"].rpartition(".")[0] + "." + host.rpartition(".")[2]
+        elif blocked and host not in (net["own"], net["pod_ip"]):
+            return net["pod_ip"], 15001  # another pod by its address, which no registry names
         return host, shifted(port)
 
     def call(sock, method, address, translate):
@@ -146,6 +152,9 @@ def _install(path):
         if isinstance(name, str) and name.endswith((".svc", ".cluster.local")):
             # Asking the machine's resolver could only take time: these names exist in this cluster or nowhere.
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        if net.get("blocked") and isinstance(name, str) and any(letter.isalpha() for letter in name):
+            # It does not matter where this leads: the proxy takes it, and refuses it.
+            return raw_getaddrinfo("240.240.255.254", port, socket.AF_INET, type, proto, flags)
         return raw_getaddrinfo(host, port, family, type, proto, flags)
 
     def gethostbyname(host):
