@@ -18,6 +18,7 @@ from labkit.embedded.apiclient import (
     PROXYCONFIGS,
     SERVICEENTRIES,
     SIDECARS,
+    VIRTUALSERVICES,
     WASMPLUGINS,
     WORKLOADENTRIES,
     Resource,
@@ -29,6 +30,7 @@ from labkit.policy.peer_authentication import parse_peer_authentication
 from labkit.policy.proxy_config import parse_proxy_config
 from labkit.policy.service_entry import parse_service_entry, parse_workload_entry
 from labkit.policy.sidecar_scope import parse_sidecar_scope
+from labkit.policy.virtual_service import parse_virtual_service
 from labkit.policy.wasm_plugin import parse_wasm_plugin
 
 
@@ -58,6 +60,7 @@ KINDS: dict[str, ConfigKind] = {
     for one in (
         ConfigKind("PeerAuthentication", PEERAUTHENTICATIONS, parse_peer_authentication, Reach.WORKLOADS),
         ConfigKind("AuthorizationPolicy", AUTHORIZATIONPOLICIES, parse_authorization_policy, Reach.WORKLOADS),
+        ConfigKind("VirtualService", VIRTUALSERVICES, parse_virtual_service, Reach.MESH),
         ConfigKind("DestinationRule", DESTINATIONRULES, parse_destination_rule, Reach.MESH),
         ConfigKind("ServiceEntry", SERVICEENTRIES, parse_service_entry, Reach.MESH),
         ConfigKind("WorkloadEntry", WORKLOADENTRIES, parse_workload_entry, Reach.MESH),

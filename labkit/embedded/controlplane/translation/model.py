@@ -28,6 +28,7 @@ from labkit.policy.peer_authentication import (
 from labkit.policy.protocols import Protocol, protocol_of
 from labkit.policy.proxy_config import ProxySettings, read_proxy_settings
 from labkit.policy.sidecar_scope import ALLOW_ANY, SidecarScope
+from labkit.policy.virtual_service import VirtualService
 from labkit.policy.wasm_plugin import WasmPlugin
 from labkit.policy.workload import PROXY_CONTAINER, Workload, labels_match, workload_from_pod
 
@@ -289,6 +290,10 @@ class Snapshot:
     @property
     def authorization_policies(self) -> tuple[AuthorizationPolicy, ...]:
         return self.configs.get("AuthorizationPolicy", ())
+
+    @property
+    def virtual_services(self) -> tuple[VirtualService, ...]:
+        return self.configs.get("VirtualService", ())
 
     @property
     def destination_rules(self) -> tuple[DestinationRule, ...]:

@@ -9,26 +9,14 @@ directly and in plaintext: that is what Istio's PassthroughCluster does with it,
 from __future__ import annotations
 
 from labkit.embedded import addresses
-from labkit.embedded.controlplane.translation import filters, order
+from labkit.embedded.controlplane.translation import filters, order, routes
 from labkit.embedded.controlplane.translation.clusters import SPEAKS_HTTP2, captured_ports, cluster_name, originates_tls
 from labkit.embedded.controlplane.translation.model import Service, ServicePort, Sidecar, Snapshot
-from labkit.embedded.envoy_messages import TYPE, Config, socket_address
+from labkit.embedded.envoy_messages import Config, socket_address
 from labkit.policy.client_tls import offered_alpn
 from labkit.policy.inbound import ARRIVES_AS_HTTP
 from labkit.policy.protocols import Handling, Protocol
-
-# pilot/pkg/networking/core/route/retry/retry.go DefaultPolicy
-RETRIES: Config = {
-    "retry_on": "connect-failure,refused-stream,unavailable,cancelled",
-    "num_retries": 2,
-    "retry_host_predicate": [
-        {
-            "name": "envoy.retry_host_predicates.previous_hosts",
-            "typed_config": {"@type": f"{TYPE}envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
-        }
-    ],
-    "host_selection_retry_max_attempts": "5",
-}
+from labkit.policy.virtual_service import virtual_service_for
 
 
 def make_outbound_listeners(snapshot: Snapshot, sidecar: Sidecar) -> list[Config]:
@@ -44,12 +32,11 @@ def make_outbound_listeners(snapshot: Snapshot, sidecar: Sidecar) -> list[Config
 def _listener(
     snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort, address: tuple[str, int]
 ) -> Config:
-    cluster = cluster_name(service, port)
     http1 = [_http(snapshot, sidecar, service, port, offered_alpn(port.protocol, http=True))]
     http2 = [_http(snapshot, sidecar, service, port, offered_alpn(Protocol.HTTP2, http=True))]
     tcp = [
         *order.network_filters(snapshot, sidecar, order.Side.OUTBOUND),
-        filters.tcp_proxy(snapshot.mesh, cluster),
+        _tcp(snapshot, sidecar, service, port),
     ]
     listener: Config = {
         "name": f"{service.cluster_ip}_{port.number}",
@@ -80,10 +67,28 @@ def _http(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServiceP
     name = f"{service.host}:{port.number}"
     rule = snapshot.rule_for(sidecar.workload, service)
     offered = [] if originates_tls(rule, port.number) else [filters.http_alpn(*alpn)]
-    route = {"cluster": cluster_name(service, port), "timeout": "0s", "retry_policy": RETRIES}
+    route = {"cluster": cluster_name(service, port), "timeout": "0s", "retry_policy": routes.RETRIES}
+    route_config = filters.single_route(name, name, route)
+    faults: list[Config] = []
+    if routed := virtual_service_for(snapshot.virtual_services, sidecar.workload, service.host):
+        written = routes.make_http_routes(snapshot, sidecar, [routed], port=port.number)
+        # A VirtualService that says nothing of HTTP leaves it as it is.
+        if routed.http:
+            route_config["virtual_hosts"][0]["routes"] = written
+            faults = [routes.fault_filter()] if routes.has_fault(written) else []
     return filters.http_manager(
         snapshot.mesh,
         stat_prefix=f"outbound_{service.cluster_ip}_{port.number}",
-        route_config=filters.single_route(name, name, route),
-        http_filters=[*order.http_filters(snapshot, sidecar, order.Side.OUTBOUND), *offered],
+        route_config=route_config,
+        http_filters=[*order.http_filters(snapshot, sidecar, order.Side.OUTBOUND), *faults, *offered],
     )
+
+
+def _tcp(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort) -> Config:
+    routed = virtual_service_for(snapshot.virtual_services, sidecar.workload, service.host)
+    chosen = routes.tcp_clusters(snapshot, sidecar, routed, port=port.number) if routed else None
+    proxy = filters.tcp_proxy(snapshot.mesh, cluster_name(service, port))
+    if chosen:
+        del proxy["typed_config"]["cluster"]
+        proxy["typed_config"] |= chosen
+    return proxy
