@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from labkit.embedded.addresses import captured_ip, inside_ip
+from labkit.embedded.apiclient import CONFIGMAPS, NAMESPACES
 from tests.embedded.node_world import NodeWorld, is_ready, node_world, shell
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -125,3 +126,33 @@ async def test_the_user_of_the_proxy_is_exempt_from_redirection(world: NodeWorld
 async def test_a_pod_that_is_not_redirected_knows_no_proxy(world: NodeWorld):
     hosts = json.loads((await world.exec("client", "main", "sh", "-c", "cat $POD_HOSTS")).stdout)
     assert hosts["redirected"] is False and hosts["proxy_ports"] == []
+
+
+async def test_under_registry_only_a_redirected_pod_meets_its_proxy_whatever_it_calls(world: NodeWorld):
+    pod = await address(world, "captured")
+    api = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}}
+    await world.api.create(NAMESPACES, api)
+    call = (
+        "import socket, _socket\n"
+        "proxy = _socket.socket(); proxy.setsockopt(1, 2, 1); proxy.bind((sys.argv[1], 15001)); proxy.listen()\n"
+        "s = socket.create_connection(('unknown.example.invalid', 443), timeout=5); print(*s.getpeername())"
+    )
+    # The twin first: by itself the name leads nowhere.
+    assert "Name or service not known" in (await python(world, "client", "main", call, "127.0.0.1")).stderr
+    before = await python(world, "captured", "app", call, pod)
+    assert before.stdout == "" and "gaierror" in before.stderr
+    settings = {"mesh": "outboundTrafficPolicy:\n  mode: REGISTRY_ONLY\n"}
+    metadata = {"name": "istio", "namespace": "istio-system"}
+    await world.api.create(
+        CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": settings}
+    )
+    result = await python(world, "captured", "app", call, pod)
+    for _ in range(50):  # the node writes it a moment later
+        if result.code == 0:
+            break
+        result = await python(world, "captured", "app", call, pod)
+    assert result.stdout == f"{pod} 15001\n"
+    curlrc = (await world.exec("captured", "app", "sh", "-c", "cat $CURL_HOME/.curlrc")).stdout
+    assert curlrc.endswith(f'connect-to = "::{pod}:15001"\n')
+    exempt = (await world.exec("captured", "istio-proxy", "sh", "-c", "cat $CURL_HOME/.curlrc")).stdout
+    assert "15001" not in exempt.splitlines()[-1]
