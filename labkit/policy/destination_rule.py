@@ -151,7 +151,7 @@ def parse_destination_rule(obj: Mapping[str, Any]) -> DestinationRule:
 def full_name(host: str, namespace: str) -> str:
     """A name without a dot is a Service of the object's own namespace; every other is meant as it is written."""
     # pkg/config/util/resolve.go ResolveShortnameToFQDN
-    if not host or host.startswith("*") or "." in host:
+    if not host or host.startswith("*") or "." in host or ":" in host:
         return host
     return f"{host}.{namespace}.svc.{CLUSTER_DOMAIN}"
 
