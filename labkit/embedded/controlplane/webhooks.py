@@ -13,6 +13,7 @@ import logging
 import ssl
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from labkit.errors import InputError
 from labkit.pki import Leaf
 from labkit.policy.authorization import validate_authorization_policy
 from labkit.policy.injection import inject_refusal
+from labkit.policy.support import not_acted_on
 from labkit.policy.validation import Validation, validate_peer_authentication
 from labkit.policy.workload import has_sidecar
 
@@ -118,10 +120,11 @@ class Webhooks:
         """The response to a review of one of Istio's resources."""
         obj = request.get("object")
         kind = (request.get("kind") or {}).get("kind")
-        validate = VALIDATORS.get(str(kind))
-        if request.get("operation") not in ("CREATE", "UPDATE") or not obj or not validate:
+        if request.get("operation") not in ("CREATE", "UPDATE") or not obj:
             return {"allowed": True}
-        validation = validate(obj)
+        validate = VALIDATORS.get(str(kind))
+        validation = validate(obj) if validate else Validation()
+        validation = replace(validation, warnings=(*validation.warnings, *not_acted_on(obj)))
         self._counters.add("galley_validation_passed" if validation.valid else "galley_validation_failed")
         response: Object = {"allowed": validation.valid}
         if validation.warnings:

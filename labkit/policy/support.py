@@ -1,0 +1,86 @@
+"""What the embedded control plane does not do with an object of Istio: said when it is applied, never ignored silently.
+
+A table: for each kind the fields that are kept and not acted on, as a path and a sentence. A path goes through lists,
+`*` stands for any key. Real Istio acts on all of them, so what is written stays right there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+WHOLE = ""
+"""The path of a kind that is not acted on at all."""
+
+NOT_ACTED_ON: dict[str, dict[str, str]] = {
+    "Gateway": {WHOLE: "no ingress gateway runs on the embedded mesh yet, so no port is opened"},
+    "RequestAuthentication": {WHOLE: "tokens are not checked on the embedded mesh yet"},
+    "Telemetry": {WHOLE: "logs and metrics stay as they are on the embedded mesh"},
+    "WorkloadGroup": {WHOLE: "no machine registers itself on the embedded mesh; write a WorkloadEntry"},
+    "VirtualService": {
+        "spec.http.corsPolicy": "CORS is left to the application",
+        "spec.http.delegate": "delegates are not followed; write the routes here",
+        "spec.http.match.statPrefix": "no statistics of single routes are kept",
+        "spec.http.fault.abort.grpcStatus": "faults answer with HTTP codes; write httpStatus",
+        "spec.tls": "routes by SNI are not followed",
+    },
+    "DestinationRule": {
+        "spec.trafficPolicy.loadBalancer.consistentHash": "requests are balanced by LEAST_REQUEST instead",
+        "spec.trafficPolicy.loadBalancer.localityLbSetting": "one node is one locality",
+        "spec.trafficPolicy.loadBalancer.warmup": "new endpoints get their share at once",
+        "spec.trafficPolicy.tunnel": "connections are not tunnelled",
+        "spec.trafficPolicy.proxyProtocol": "the PROXY protocol is not spoken",
+        "spec.subsets.trafficPolicy.loadBalancer.consistentHash": "requests are balanced by LEAST_REQUEST instead",
+    },
+    "AuthorizationPolicy": {
+        "spec.targetRef": "policies are for workloads by selector here",
+        "spec.targetRefs": "policies are for workloads by selector here",
+        "spec.rules.from.source.requestPrincipals": "no token is read, so this never matches",
+        "spec.rules.from.source.notRequestPrincipals": "no token is read, so this always matches",
+    },
+    "Sidecar": {
+        "spec.ingress.tls": "ingress listeners follow PeerAuthentication here",
+        "spec.egress.bind": "listeners stand where the address plan puts them",
+        "spec.outboundTrafficPolicy.egressProxy": "unknown traffic is passed on directly",
+    },
+    "EnvoyFilter": {
+        "spec.targetRefs": "filters are for workloads by workloadSelector here",
+        "spec.configPatches.match.proxy": "all proxies are of one version, so this matches every one",
+    },
+    "WasmPlugin": {
+        "spec.sha256": "the module is not checked against it",
+        "spec.targetRefs": "plugins are for workloads by selector here",
+    },
+    "ProxyConfig": {"spec.image": "there is one image of the proxy"},
+}
+
+_APPLY_TO = frozenset({"BOOTSTRAP", "EXTENSION_CONFIG"})
+
+
+def not_acted_on(obj: Mapping[str, Any]) -> tuple[str, ...]:
+    """One sentence for each part of an object that has no effect on the embedded mesh."""
+    kind = str(obj.get("kind") or "")
+    found = []
+    for path, sentence in NOT_ACTED_ON.get(kind, {}).items():
+        if path == WHOLE:
+            found.append(f"{kind} is stored, and not acted on: {sentence}")
+        elif any(value not in (None, {}, [], "") for value in _at(obj, path.split("."))):
+            found.append(f"{path} has no effect: {sentence}")
+    if kind == "EnvoyFilter":
+        used = set(_at(obj, ["spec", "configPatches", "applyTo"])) & _APPLY_TO
+        found += [f"applyTo {one} has no effect: a running proxy takes it no more" for one in sorted(used)]
+    return tuple(found)
+
+
+def _at(value: Any, path: Sequence[str]) -> Iterator[Any]:
+    """Every value at a path, through lists."""
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _at(one, path)
+    elif not path:
+        yield value
+    elif isinstance(value, Mapping):
+        keys = value if path[0] == "*" else [path[0]]
+        for key in keys:
+            if key in value:
+                yield from _at(value[key], path[1:])

@@ -1,0 +1,51 @@
+"""What has no effect is said, and what has one is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from labkit.policy.support import not_acted_on
+
+
+def obj(kind: str, **spec: Any) -> dict[str, Any]:
+    return {"kind": kind, "metadata": {"name": "a", "namespace": "b"}, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        (obj("Gateway", servers=[]), "Gateway is stored, and not acted on"),
+        (obj("VirtualService", http=[{}, {"corsPolicy": {"allowMethods": ["GET"]}}]), "spec.http.corsPolicy"),
+        (
+            obj("DestinationRule", host="a", trafficPolicy={"loadBalancer": {"consistentHash": {"useSourceIp": True}}}),
+            "LEAST_REQUEST",
+        ),
+        (obj("AuthorizationPolicy", rules=[{"from": [{"source": {"requestPrincipals": ["*"]}}]}]), "never matches"),
+        (obj("EnvoyFilter", configPatches=[{"applyTo": "BOOTSTRAP"}]), "applyTo BOOTSTRAP"),
+    ],
+)
+def test_a_part_without_effect_is_named(written: dict[str, Any], words: str) -> None:
+    (sentence,) = not_acted_on(written)
+    assert words in sentence
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        obj("PeerAuthentication", mtls={"mode": "STRICT"}),
+        obj("VirtualService", http=[{"route": [{"destination": {"host": "a"}}]}]),
+        obj(
+            "DestinationRule",
+            host="a",
+            trafficPolicy={"tls": {"mode": "DISABLE"}, "loadBalancer": {"simple": "RANDOM"}},
+        ),
+        obj("AuthorizationPolicy", rules=[{"from": [{"source": {"principals": ["*"]}}]}]),
+        obj("EnvoyFilter", configPatches=[{"applyTo": "CLUSTER", "match": {"context": "ANY"}}]),
+        obj("Sidecar", egress=[{"hosts": ["./*"]}]),
+    ],
+    ids=lambda written: written["kind"],
+)
+def test_what_works_has_no_warning(written: dict[str, Any]) -> None:
+    assert not_acted_on(written) == ()
