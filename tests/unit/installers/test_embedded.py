@@ -77,3 +77,32 @@ def test_both_versions_of_the_kind_are_served_and_one_is_stored() -> None:
 def test_a_name_that_kubernetes_would_refuse_is_refused_before_anything_happens(values: tuple[str, str]) -> None:
     with pytest.raises(InputError, match="cannot be the mesh's"):
         Installation(*values)
+
+
+KNOWN = frozenset(
+    {
+        *("type", "description", "properties", "additionalProperties", "items", "enum", "required", "nullable"),
+        *("format", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties"),
+        *("maxProperties", "pattern", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations"),
+    }
+)
+
+
+def unknown_words(schema: object, path: str) -> list[str]:
+    """Where a schema has a key that is none, or one without a value: in YAML a comma makes that quickly."""
+    if not isinstance(schema, dict):
+        return [path]
+    found = [f"{path}: {key}" for key, value in schema.items() if key not in KNOWN or value is None]
+    for name, inner in (schema.get("properties") or {}).items():
+        found += unknown_words(inner, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            found += unknown_words(schema[key], f"{path}[]")
+    return found
+
+
+def test_every_word_of_the_schemas_is_one() -> None:
+    for crd in DEFAULT.crds():
+        for version in crd["spec"]["versions"]:
+            assert unknown_words(version["schema"]["openAPIV3Schema"], crd["metadata"]["name"]) == []
+    assert unknown_words({"type": "string", "or a name.": None}, "x") == ["x: or a name."]
