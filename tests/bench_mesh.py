@@ -26,9 +26,10 @@ from labkit.embedded.controlplane.state import State
 from labkit.embedded.controlplane.translation.model import MeshConfig
 from labkit.embedded.controlplane.translation.proxy import make_proxy_config
 from labkit.lab import Lab
+from labkit.observe.objects import is_ready
 from labkit.pki import CertificateAuthority
 from tests.bench import NAMESPACE, Loops, Measure, cluster, install_chat, milliseconds, pod_addresses, timed
-from tests.embedded.envoy_world import Mesh
+from tests.embedded.envoy_world import Mesh, wait_for
 from tests.unit.controlplane.objects import make_pod, make_policy, make_service, make_slice
 
 FLEET = "fleet"
@@ -187,7 +188,7 @@ def measure_replicas(lab: Lab, count: int = 20, flips: int = 40) -> Measure:
         },
     }
     lab.apply(deployment)
-    lab.wait_until_ready(FLEET)
+    wait_for("the fleet", lambda: [*map(is_ready, lab.cluster.objects("Pod", FLEET))] == [True] * count, seconds=120)
     pods = [pod["status"]["podIP"] for pod in lab.cluster.objects("Pod", FLEET)]
     lab.set_mtls_mode("PERMISSIVE", FLEET)
     seconds = in_force(pods, lambda mode: patch_mode(lab, mode), flips)
@@ -219,12 +220,14 @@ def random_policy(chance: random.Random) -> Object:
         return _object("security.istio.io/v1", "PeerAuthentication", namespace, spec, selected=bool(selector))
     if chance.random() < 0.5:
         source = {"source": {"principals": [f"cluster.local/ns/{NAMESPACE}/sa/*"]}}
-        rules: list[Object] = chance.choice(([{"from": [source]}], [{"from": [source], "to": [{}]}], [{}]))
+        operation = {"operation": {"ports": ["5000"]}}
+        rules: list[Object] = chance.choice(([{"from": [source]}], [{"from": [source], "to": [operation]}], [{}]))
         spec = {**selector, "action": "ALLOW", "rules": rules}
         return _object("security.istio.io/v1", "AuthorizationPolicy", namespace, spec, selected=bool(selector))
-    policy = {"tls": {"mode": "ISTIO_MUTUAL"}}
+    balancer = {"loadBalancer": {"simple": chance.choice(("ROUND_ROBIN", "RANDOM", "LEAST_REQUEST"))}}
+    policy = {"tls": {"mode": "ISTIO_MUTUAL"}, **balancer}
     host = f"chatbackend-service.{NAMESPACE}.svc.cluster.local"
-    spec = {"host": host, **chance.choice(({}, {"trafficPolicy": policy}))}
+    spec = {"host": host, "trafficPolicy": policy}
     return _object("networking.istio.io/v1", "DestinationRule", NAMESPACE, spec, selected=False)
 
 
