@@ -28,6 +28,9 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
         "spec.trafficPolicy.loadBalancer.consistentHash": "requests are balanced by LEAST_REQUEST instead",
         "spec.trafficPolicy.loadBalancer.localityLbSetting": "one node is one locality",
         "spec.trafficPolicy.loadBalancer.warmup": "new endpoints get their share at once",
+        "spec.trafficPolicy.portLevelSettings.loadBalancer.consistentHash": "LEAST_REQUEST balances instead",
+        "spec.trafficPolicy.tls.credentialName": "sidecars take certificates from files alone",
+        "spec.trafficPolicy.portLevelSettings.tls.credentialName": "sidecars take certificates from files alone",
         "spec.trafficPolicy.tunnel": "connections are not tunnelled",
         "spec.trafficPolicy.proxyProtocol": "the PROXY protocol is not spoken",
         "spec.subsets.trafficPolicy.loadBalancer.consistentHash": "requests are balanced by LEAST_REQUEST instead",
@@ -66,6 +69,11 @@ def not_acted_on(obj: Mapping[str, Any]) -> tuple[str, ...]:
             found.append(f"{kind} is stored, and not acted on: {sentence}")
         elif any(value not in (None, {}, [], "") for value in _at(obj, path.split("."))):
             found.append(f"{path} has no effect: {sentence}")
+    if kind == "ServiceEntry":
+        patterns = sorted(host for host in _at(obj, ["spec", "hosts"]) if str(host).startswith("*"))
+        found += [f"host {one} has no effect: pods of the embedded mesh find only whole names" for one in patterns]
+    if kind == "DestinationRule" and "PASSTHROUGH" in _at(obj, ["spec", "trafficPolicy", "loadBalancer", "simple"]):
+        found.append("loadBalancer.simple PASSTHROUGH has no effect: LEAST_REQUEST balances instead")
     if kind == "EnvoyFilter":
         used = set(_at(obj, ["spec", "configPatches", "applyTo"])) & _APPLY_TO
         found += [f"applyTo {one} has no effect: a running proxy takes it no more" for one in sorted(used)]

@@ -83,7 +83,8 @@ def origination_socket(settings: ClientTLSSettings, *, sni: str, http2: bool) ->
     Certificates are files on the machine; a Secret (`credentialName`) is for gateways.
     """
     context: Config = {"alpn_protocols": ["h2"] if http2 else []}
-    if settings.mode is ClientTLSMode.MUTUAL:
+    # No certificate is better than one without a file, for which Envoy would refuse the whole cluster.
+    if settings.mode is ClientTLSMode.MUTUAL and settings.client_certificate:
         context["tls_certificates"] = [
             {
                 "certificate_chain": {"filename": settings.client_certificate},
