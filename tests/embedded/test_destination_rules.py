@@ -153,6 +153,25 @@ def test_subsets_are_clusters_with_the_endpoints_that_have_the_labels(mesh: Mesh
     assert f"outbound_.{HTTP}_.v1_.inside.foo.svc.cluster.local" in sni
 
 
+def test_a_subsets_tls_counts_once_a_route_names_the_subset(mesh: Mesh) -> None:
+    mesh.policy("STRICT")
+    apply(mesh, "inside", subsets=[{"name": "v1", "labels": {"version": "v1"}, **tls("DISABLE")}])
+    wait_for("the subset", lambda: any("|v1|" in one["name"] for one in clusters(mesh)))
+    assert "transport_socket_matches" not in cluster_of(mesh, "inside", "v1")
+    assert seen(mesh, "inside") == "mTLS"
+    route = {"destination": {"host": "inside", "subset": "v1"}}
+    metadata = {"name": "inside", "namespace": "foo", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    service = {"metadata": metadata, "spec": {"hosts": ["inside"], "http": [{"route": [route]}]}}
+    mesh.state.on_config("VirtualService", "ADDED", service)
+    mesh.push()
+    try:
+        wait_for("plaintext, and its refusal", lambda: seen(mesh, "inside") == "503")
+    finally:
+        mesh.state.on_config("VirtualService", "DELETED", service)
+        mesh.push()
+    wait_for("mTLS again", lambda: seen(mesh, "inside") == "mTLS")
+
+
 def clusters(mesh: Mesh) -> list[Object]:
     return mesh.sidecars["sleep"].config("active_clusters")
 

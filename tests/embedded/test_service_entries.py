@@ -176,6 +176,33 @@ def test_a_proxy_originates_tls_as_the_rule_says(
     wait_for("whoever answers", lambda: call(mesh, "api.example.com", 80).status == 200)
 
 
+def test_a_server_that_asks_for_a_certificate_is_reached_by_mutual_and_not_by_simple(
+    mesh: Mesh, authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    files = {name: tmp_path / f"{name}.pem" for name in ("root", "server", "chain", "key")}
+    own = authority.issue(dns_names=["api.example.com"], client=False)
+    client = authority.issue(dns_names=["client.example.com"])
+    files["root"].write_bytes(authority.root_pem)
+    files["server"].write_bytes(own.chain_pem + own.key_pem)
+    files["chain"].write_bytes(client.chain_pem)
+    files["key"].write_bytes(client.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files["server"])
+    context.load_verify_locations(files["root"])
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = ThreadingHTTPServer((OUTSIDE, 0), EchoHTTP)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with running(server) as number:
+        spec = entry("api.example.com", port(80, targetPort=number), endpoints=[{"address": OUTSIDE}])
+        apply(mesh, "ServiceEntry", "api", spec)
+        trusted = {"caCertificates": str(files["root"]), "sni": "api.example.com"}
+        shown = {"clientCertificate": str(files["chain"]), "privateKey": str(files["key"])}
+        for mode, status in (({"mode": "MUTUAL", **shown}, 200), ({"mode": "SIMPLE"}, 503)):
+            policy = {"host": "api.example.com", "trafficPolicy": {"tls": {**mode, **trusted}}}
+            apply(mesh, "DestinationRule", "api", policy)
+            wait_for(f"{status} by {mode}", lambda wanted=status: call(mesh, "api.example.com", 80).status == wanted)
+
+
 def test_a_wrong_host_name_is_no_match_for_the_certificate(
     mesh: Mesh, authority: CertificateAuthority, tls_port: int, tmp_path: Path
 ) -> None:

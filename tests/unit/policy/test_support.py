@@ -49,3 +49,13 @@ def test_a_part_without_effect_is_named(written: dict[str, Any], words: str) -> 
 )
 def test_what_works_has_no_warning(written: dict[str, Any]) -> None:
     assert not_acted_on(written) == ()
+
+
+def test_a_pattern_for_a_host_and_passthrough_are_said() -> None:
+    hosts = {"kind": "ServiceEntry", "spec": {"hosts": ["*.example.com", "api.example.com"]}}
+    (said,) = not_acted_on(hosts)
+    assert "*.example.com" in said
+    balancer = {"trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH"}}}
+    assert "PASSTHROUGH" in str(not_acted_on({"kind": "DestinationRule", "spec": balancer}))
+    balancer["trafficPolicy"]["loadBalancer"]["simple"] = "RANDOM"
+    assert not_acted_on({"kind": "DestinationRule", "spec": balancer}) == ()
