@@ -40,6 +40,8 @@ def with_outside(
         if chosen := [one for one in virtual if _chooses(service.selector, service.namespace, one.workload)]:
             all_endpoints[service.key] = _more_endpoints(service, all_endpoints.get(service.key, {}), chosen)
     oldest_first = sorted(entries, key=lambda one: one.meta.age_order)
+    if not oldest_first:
+        return all_services, all_endpoints
     columns = host_columns(host for entry in oldest_first for host in entry.hosts if not host.startswith("*"))
     known = {name: service.cluster_ip for service in services.values() for name in service_hosts(service)}
     pods = list(workloads)
