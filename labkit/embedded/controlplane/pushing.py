@@ -147,7 +147,10 @@ class Pusher:
             return await self._deliver_in_steps(snapshot, keys, servers_first=turned == {True})
         written = 0
         later: dict[Key, ProxyConfig] = {}
-        for key in keys:  # the first sidecar need not wait for the last one's translation
+        for key in keys:
+            await asyncio.sleep(0)  # the first sidecar's answer need not wait for the last one's translation
+            if not self._lives(key):
+                continue
             config = self._make(snapshot, key)
             if self._write_clusters(key, config):
                 written += 1
