@@ -13,7 +13,10 @@ WHOLE = ""
 """The path of a kind that is not acted on at all."""
 
 NOT_ACTED_ON: dict[str, dict[str, str]] = {
-    "Gateway": {WHOLE: "no ingress gateway runs on the embedded mesh yet, so no port is opened"},
+    "Gateway": {
+        "spec.servers.tls.mode": "servers with TLS are not opened yet; HTTP ones and httpsRedirect are",
+        "spec.servers.tls.credentialName": "no certificate of a Secret is served yet",
+    },
     "RequestAuthentication": {WHOLE: "tokens are not checked on the embedded mesh yet"},
     "Telemetry": {WHOLE: "logs and metrics stay as they are on the embedded mesh"},
     "WorkloadGroup": {WHOLE: "no machine registers itself on the embedded mesh; write a WorkloadEntry"},

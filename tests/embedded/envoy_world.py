@@ -179,6 +179,7 @@ class Mesh:
         annotations: dict[str, str] | None = None,
         wait: bool = True,
         known: bool = True,
+        gateway: bool = False,
     ) -> Object:
         """Add a pod; with a sidecar, start its proxy. One that is not `known` has not been seen by istiod yet."""
         containers: list[Object] = [{"name": "app", "ports": [{"containerPort": port} for port in ports]}]
@@ -186,7 +187,8 @@ class Mesh:
         if sidecar:
             labels.setdefault("security.istio.io/tlsMode", "istio")
             env = [{"name": "ISTIO_KUBE_APP_PROBERS", "value": json.dumps(probers)}] if probers else []
-            containers.append({"name": "istio-proxy", "env": env})
+            proxy: Object = {"name": "istio-proxy", "env": env}
+            containers = [{**proxy, "args": ["proxy", "router"]}] if gateway else [*containers, proxy]
         row = len(self._pods) + 1
         pod = {
             "metadata": {"name": name, "namespace": namespace, "labels": labels, "annotations": annotations or {}},

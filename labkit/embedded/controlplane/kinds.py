@@ -14,6 +14,7 @@ from labkit.embedded.apiclient import (
     AUTHORIZATIONPOLICIES,
     DESTINATIONRULES,
     ENVOYFILTERS,
+    GATEWAYS,
     PEERAUTHENTICATIONS,
     PROXYCONFIGS,
     SERVICEENTRIES,
@@ -26,6 +27,7 @@ from labkit.embedded.apiclient import (
 from labkit.policy.authorization import parse_authorization_policy
 from labkit.policy.destination_rule import parse_destination_rule
 from labkit.policy.envoy_filter import parse_envoy_filter
+from labkit.policy.gateway import parse_gateway
 from labkit.policy.peer_authentication import parse_peer_authentication
 from labkit.policy.proxy_config import parse_proxy_config
 from labkit.policy.service_entry import parse_service_entry, parse_workload_entry
@@ -61,6 +63,7 @@ KINDS: dict[str, ConfigKind] = {
         ConfigKind("PeerAuthentication", PEERAUTHENTICATIONS, parse_peer_authentication, Reach.WORKLOADS),
         ConfigKind("AuthorizationPolicy", AUTHORIZATIONPOLICIES, parse_authorization_policy, Reach.WORKLOADS),
         ConfigKind("VirtualService", VIRTUALSERVICES, parse_virtual_service, Reach.MESH),
+        ConfigKind("Gateway", GATEWAYS, parse_gateway, Reach.MESH),
         ConfigKind("DestinationRule", DESTINATIONRULES, parse_destination_rule, Reach.MESH),
         ConfigKind("ServiceEntry", SERVICEENTRIES, parse_service_entry, Reach.MESH),
         ConfigKind("WorkloadEntry", WORKLOADENTRIES, parse_workload_entry, Reach.MESH),

@@ -16,7 +16,7 @@ def obj(kind: str, **spec: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        (obj("Gateway", servers=[]), "Gateway is stored, and not acted on"),
+        (obj("Gateway", servers=[{"tls": {"mode": "SIMPLE"}}]), "servers with TLS are not opened yet"),
         (obj("VirtualService", http=[{}, {"corsPolicy": {"allowMethods": ["GET"]}}]), "spec.http.corsPolicy"),
         (
             obj("DestinationRule", host="a", trafficPolicy={"loadBalancer": {"consistentHash": {"useSourceIp": True}}}),

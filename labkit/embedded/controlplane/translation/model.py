@@ -15,6 +15,7 @@ from typing import Any
 from labkit.policy.authorization import AuthorizationPolicy
 from labkit.policy.destination_rule import DestinationRule, destination_rule
 from labkit.policy.envoy_filter import EnvoyFilter
+from labkit.policy.gateway import Gateway
 from labkit.policy.identity import TRUST_DOMAIN
 from labkit.policy.inbound import MAX_TLS_VERSION, MIN_TLS_VERSION
 from labkit.policy.modes import MutualTLSMode
@@ -208,6 +209,8 @@ class Sidecar:
     probes: tuple[HttpProbe, ...] = ()
     excluded_ports: frozenset[int] = frozenset()
     """Container ports that the pod keeps from the redirection."""
+    gateway: bool = False
+    """Whether it stands alone, as a gateway, and beside no application."""
 
     @property
     def key(self) -> Key:
@@ -224,7 +227,13 @@ def read_sidecar(pod: Object) -> Sidecar | None:
     phase = (pod.get("status") or {}).get("phase")
     if not workload.injected or not workload.address or phase in ("Succeeded", "Failed"):
         return None
-    return Sidecar(workload, tuple(_probes(pod)), _excluded_ports(pod))
+    return Sidecar(workload, tuple(_probes(pod)), _excluded_ports(pod), _is_gateway(pod))
+
+
+def _is_gateway(pod: Object) -> bool:
+    """`pilot-agent proxy router`: the proxy's own arguments say what it is."""
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    return any(one["name"] == PROXY_CONTAINER and "router" in (one.get("args") or ()) for one in containers)
 
 
 def _excluded_ports(pod: Object) -> frozenset[int]:
@@ -294,6 +303,10 @@ class Snapshot:
     @property
     def virtual_services(self) -> tuple[VirtualService, ...]:
         return self.configs.get("VirtualService", ())
+
+    @property
+    def gateways(self) -> tuple[Gateway, ...]:
+        return self.configs.get("Gateway", ())
 
     @property
     def destination_rules(self) -> tuple[DestinationRule, ...]:

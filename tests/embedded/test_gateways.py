@@ -1,0 +1,141 @@
+"""The front door with real traffic: what a gateway pod opens, whom it lets through, and how it calls on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from labkit.embedded.addresses import listen_port
+from tests.embedded.envoy_world import Curled, Mesh, curl, http_status, wait_for
+
+Object = dict[str, Any]
+ROOT, PORT, REFUSED = "istio-system", 80, 7
+GATEWAY_LABELS = {"istio": "ingressgateway"}
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[Mesh]:
+    """A gateway pod, a server with a sidecar and one without."""
+    mesh = Mesh("gateways")
+    try:
+        mesh.pod("secured", ports=(8001,))
+        mesh.http_app("secured", 8001)
+        mesh.pod("plain", ports=(8001,), sidecar=False)
+        mesh.http_app("plain", 8001, sidecar=False)
+        for name in ("secured", "plain"):
+            mesh.service(name, {"port": 8001, "name": "http"})
+        mesh.pod("front", namespace=ROOT, gateway=True, labels=GATEWAY_LABELS, account="front")
+        yield mesh
+    finally:
+        mesh.close()
+
+
+@pytest.fixture(autouse=True)
+def clean(mesh: Mesh) -> Iterator[None]:
+    yield
+    for kind in ("Gateway", "VirtualService", "DestinationRule", "PeerAuthentication"):
+        for one in mesh.state.configs(kind):
+            meta = getattr(one, "meta", one)
+            metadata = {"name": meta.name, "namespace": meta.namespace}
+            mesh.state.on_config(kind, "DELETED", {"metadata": metadata})
+    mesh.push()
+    wait_for("the door to close", lambda: visit(mesh).exit_code == REFUSED)
+
+
+def apply(mesh: Mesh, kind: str, spec: Object, namespace: str = "foo") -> None:
+    metadata = {"name": "test", "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    mesh.state.on_config(kind, "ADDED", {"kind": kind, "metadata": metadata, "spec": spec})
+    mesh.push()
+
+
+def open_door(mesh: Mesh, *hosts: str, selector: Object = GATEWAY_LABELS, **server: Any) -> None:
+    port = {"number": PORT, "name": "http", "protocol": "HTTP"}
+    apply(mesh, "Gateway", {"selector": selector, "servers": [{"port": port, "hosts": hosts or ["*"], **server}]})
+
+
+def route(mesh: Mesh, host: str, **http: Any) -> None:
+    destination = {"host": host, "port": {"number": 8001}}
+    spec = {
+        "hosts": ["shop.example"],
+        "gateways": ["test"],
+        "http": [{"route": [{"destination": destination}], **http}],
+    }
+    apply(mesh, "VirtualService", spec)
+
+
+def visit(mesh: Mesh, path: str = "/", *options: str, host: str = "shop.example") -> Curled:
+    return curl(mesh.ip("front"), PORT, path, "-H", f"Host: {host}", *options)
+
+
+def sees(mesh: Mesh, status: int, **options: Any) -> None:
+    wait_for(f"status {status}", lambda: visit(mesh, **options).status == status)
+
+
+def test_without_a_gateway_refused_with_one_and_no_route_404(mesh: Mesh) -> None:
+    assert visit(mesh).exit_code == REFUSED
+    assert http_status(mesh.ip("front"), 15021, "/healthz/ready") == 200
+    open_door(mesh)
+    sees(mesh, 404)
+
+
+def test_a_gateway_for_other_pods_opens_nothing(mesh: Mesh) -> None:
+    open_door(mesh, selector={"istio": "another"})
+    assert visit(mesh).exit_code == REFUSED
+
+
+def test_a_route_serves_its_host_and_no_other(mesh: Mesh) -> None:
+    open_door(mesh)
+    route(mesh, "secured")
+    sees(mesh, 200)
+    assert visit(mesh, host="shop.example:8080").status == 200
+    assert visit(mesh, host="other.example").status == 404
+
+
+def test_strict_is_met_by_the_gateways_own_identity(mesh: Mesh) -> None:
+    mesh.policy("STRICT")
+    open_door(mesh)
+    route(mesh, "secured")
+    sees(mesh, 200)
+    answer = visit(mesh, "/", "-H", "X-Forwarded-Client-Cert: URI=spiffe://forged")
+    assert answer.caller == f"spiffe://cluster.local/ns/{ROOT}/sa/front"
+    assert "forged" not in answer.body
+    assert curl(mesh.ip("secured"), 8001).exit_code != 0  # whoever comes past the door without a certificate
+
+
+def test_a_server_without_sidecar_gets_plaintext_until_a_rule_demands_mtls(mesh: Mesh) -> None:
+    open_door(mesh)
+    route(mesh, "plain")
+    sees(mesh, 200)
+    assert "x-forwarded-client-cert" not in visit(mesh).json["headers"]
+    apply(mesh, "DestinationRule", {"host": "*", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}, ROOT)
+    sees(mesh, 503)
+
+
+def test_a_rewritten_request_reaches_the_servers_other_path(mesh: Mesh) -> None:
+    open_door(mesh)
+    route(mesh, "secured", match=[{"uri": {"prefix": "/probe"}}], rewrite={"uri": "/healthz/ready"})
+    sees(mesh, 200, path="/probe")
+    assert visit(mesh, "/probe").json["path"] == "/healthz/ready"
+    assert visit(mesh, "/else").status == 404
+
+
+def test_https_redirect_sends_away_and_routes_nothing(mesh: Mesh) -> None:
+    open_door(mesh, tls={"httpsRedirect": True})
+    route(mesh, "secured")
+    sees(mesh, 301)
+    where = visit(mesh, "/a", "-o", "/dev/null", "-w", "%{redirect_url}\n%{http_code}")
+    assert where.body.startswith("https://shop.example/a")
+
+
+def test_a_gateway_listens_on_the_target_port_of_its_service(mesh: Mesh) -> None:
+    mesh.service("front", {"port": PORT, "name": "http2", "targetPort": 8080}, namespace=ROOT)
+    mesh.push()
+    try:
+        open_door(mesh)
+        wait_for("the target port", lambda: http_status(mesh.ip("front"), 8080, "/") == 404)
+        assert http_status(mesh.ip("front"), listen_port(PORT), "/") == 0
+    finally:
+        mesh.state.on_service("DELETED", {"metadata": {"name": "front", "namespace": ROOT}})
+        mesh.push()
