@@ -9,7 +9,7 @@
 5. A caller's X-Forwarded-Client-Cert is removed: SANITIZE_SET.
 PeerAuthentication does not touch these listeners. As a client, a gateway is a proxy like any other.
 
-Simplified: servers with TLS, and those of TCP, are not opened yet; `policy.support` says so.
+Simplified: servers with TLS, and those of TCP, are not opened yet; `policy.support` warns of `tls.mode`.
 """
 
 from __future__ import annotations
