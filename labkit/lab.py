@@ -89,8 +89,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -137,6 +138,10 @@ class Secret(str):
 
     def __repr__(self) -> str:
         return "'(hidden)'" if self else "''"
+
+
+# Kinds that change what a server's proxy does with a request.
+_AT_THE_SERVER = frozenset({"AuthorizationPolicy", "RequestAuthentication", "Sidecar", "EnvoyFilter", "WasmPlugin"})
 
 
 class Lab:
@@ -228,7 +233,7 @@ class Lab:
     def delete(self, source: Source, namespace: str | None = None) -> Done:
         """Delete what a manifest names, or one object: `lab.delete("peerauthentication/default", "foo")`."""
         started = time.monotonic()
-        if isinstance(source, str) and source.count("/") == 1 and not _is_file(source):
+        if isinstance(source, str) and re.fullmatch(r"[^/\s]+/[^/\s]+", source) and not _is_file(source):
             kind, name = source.split("/")
             found = self.cluster.kind(kind)
             where = (namespace or "default") if found.namespaced else None
@@ -375,6 +380,10 @@ class Lab:
 
     def _settle(self, changes: Iterable[Change]) -> None:
         """After a change of policy, wait until the proxies run it, so that the next request meets the new rules."""
+        changes = list(changes)
+        others = [c for c in changes if ".istio.io/" in c.kind.api_version and c.kind != PEER_AUTHENTICATION]
+        if others and proxies.wait_until_delivered(self.cluster, others):
+            self._drain([c for c in others if c.kind.kind in _AT_THE_SERVER])
         policies = [c for c in changes if c.kind == PEER_AUTHENTICATION and c.action != "unchanged"]
         if not policies:
             return
@@ -387,6 +396,16 @@ class Lab:
             return declared.declared_mode(snapshot, pod, port)
 
         settling.wait_until_settled(self.cluster, pods, expected)
+
+    def _drain(self, changes: Sequence[Change]) -> None:
+        """Wait for the connections that still follow what was said before at the server's side."""
+        if not changes:
+            return
+        snapshot = objects.take_snapshot(self.cluster)
+        places = {change.namespace for change in changes}
+        everywhere = snapshot.root_namespace in places
+        pods = [pod for pod in snapshot.pods if everywhere or objects.namespace_of(pod) in places]
+        settling.wait_until_drained(self.cluster, pods)
 
     def _done(self, changes: list[Change], kubectl: str | list[str], started: float) -> Done:
         lines = tuple(str(change) for change in changes)

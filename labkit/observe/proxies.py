@@ -6,12 +6,15 @@ istiod says it on its monitoring port, https://istio.io/latest/docs/ops/diagnost
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from labkit.cluster import Cluster
-from labkit.errors import MeshError
+from labkit.cluster import Cluster, Obj
+from labkit.cluster.cluster import Change
+from labkit.errors import LabError, MeshError
 from labkit.observe.objects import find_istiod, name_of, namespace_of
 
 TYPES = ("CDS", "LDS", "SDS")
@@ -47,6 +50,54 @@ class ProxyStatus:
         return f"{status} ({_age(now, taken)})" if taken else status
 
 
+SETTLE_SECONDS = 10.0
+
+
+def wait_until_delivered(cluster: Cluster, changes: Iterable[Change], *, limit: float = SETTLE_SECONDS) -> bool:
+    """Wait until istiod has delivered these changes and every proxy has said what it thinks of them.
+
+    False when that cannot be told: no istiod is there, or it does not say which objects it has delivered.
+    """
+    istiod = find_istiod(cluster)
+    wanted = {
+        (change.kind.kind, change.namespace or "default", change.name): change.after
+        for change in changes
+        if change.action != "unchanged"
+    }
+    if istiod is None or not wanted:
+        return False
+    until, pause = time.monotonic() + limit, 0.005
+    while time.monotonic() < until:
+        try:
+            known = {
+                (one["kind"], one["namespace"], one["name"]): int(one["resourceVersion"])
+                for one in json.loads(_debug(cluster, istiod, "configz"))
+            }
+        except (LabError, ValueError, KeyError, TypeError):
+            return False
+        delivered = all(_is_delivered(known.get(key), after) for key, after in wanted.items())
+        if delivered and all(_has_answered(one) for one in proxy_statuses(cluster)):
+            return True
+        time.sleep(pause)  # istiod tells nobody when a proxy has answered
+        pause = min(2 * pause, 0.25)
+    return False
+
+
+def _is_delivered(version: int | None, after: Obj | None) -> bool:
+    if after is None:
+        return version is None
+    return version is not None and version >= int(after["metadata"]["resourceVersion"])
+
+
+def _has_answered(proxy: ProxyStatus) -> bool:
+    return all(status in (SYNCED, ERROR, "NOT SENT") for status in proxy.statuses.values())
+
+
+def _debug(cluster: Cluster, istiod: Obj, what: str) -> str:
+    path = f"/api/v1/namespaces/{namespace_of(istiod)}/services/{name_of(istiod)}:{_MONITORING}/proxy/debug/{what}"
+    return cluster.transport.text(path, action=f"Asking istiod for {what}")
+
+
 def proxy_statuses(cluster: Cluster) -> list[ProxyStatus]:
     """All proxies, by name. Raises MeshError when there is no istiod that could be asked."""
     istiod = find_istiod(cluster)
@@ -56,9 +107,7 @@ def proxy_statuses(cluster: Cluster) -> list[ProxyStatus]:
             meaning="Only istiod knows which configuration each proxy runs.",
             next_step="Install one: lab.install_mesh(), or labkit mesh install.",
         )
-    path = f"/api/v1/namespaces/{namespace_of(istiod)}/services/{name_of(istiod)}:{_MONITORING}/proxy/debug/syncz"
-    answer = cluster.transport.text(path, action="Asking istiod for the status of the proxies")
-    return [read_status(entry, name_of(istiod)) for entry in json.loads(answer)]
+    return [read_status(entry, name_of(istiod)) for entry in json.loads(_debug(cluster, istiod, "syncz"))]
 
 
 def read_status(entry: dict[str, Any], istiod: str) -> ProxyStatus:

@@ -66,6 +66,26 @@ def wait_until_settled(
     return [f"{namespace_of(pod)}/{name_of(pod)} still runs its former configuration" for pod in left]
 
 
+def wait_until_drained(cluster: Cluster, pods: Iterable[Obj], *, limit: float = SETTLE_SECONDS) -> None:
+    """Wait until no connection is left that follows the rules of before.
+
+    A proxy lets such a connection finish (the drain time), and a client's proxy may send one more request on it.
+    """
+    left = [pod for pod in pods if is_injected(pod) and is_ready(pod)]
+    until, pause = time.monotonic() + limit, 0.01
+    while left and time.monotonic() < until:
+        left = [pod for pod in left if _drains(cluster, pod)]
+        time.sleep(pause if left else 0)  # the proxy has no watch for its own statistics
+        pause = min(2 * pause, 0.25)
+
+
+def _drains(cluster: Cluster, pod: Obj) -> bool:
+    command = ["pilot-agent", "request", "GET", "stats?filter=listener_manager.total_.*_draining"]
+    result = cluster.execute(name_of(pod), namespace_of(pod), command, container=PROXY)
+    counts = [line.rpartition(": ")[2] for line in result.stdout.splitlines()]
+    return any(count.isdigit() and int(count) > 0 for count in counts)
+
+
 def _differs(cluster: Cluster, pod: Obj, expected: Expected) -> bool:
     command = ["pilot-agent", "request", "GET", _INBOUND]
     result = cluster.execute(name_of(pod), namespace_of(pod), command, container=PROXY)

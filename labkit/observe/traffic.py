@@ -168,6 +168,8 @@ def observation_of(result: ExecResult, sent: Probe, *, injected: bool, command: 
     """
     status, headers, body = parse_answer(result.stdout)
     by_proxy = status == 503 and injected and "upstream connect error" in body
+    # The server's sidecar answers so when an AuthorizationPolicy denies; the application never saw the request.
+    by_proxy = by_proxy or (status == 403 and body.strip() == "RBAC: access denied")
     if result.exit_code in REFUSED_EXITS or by_proxy:
         outcome = Outcome.REFUSED
     elif status and not injected:

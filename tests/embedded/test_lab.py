@@ -238,3 +238,42 @@ def test_the_lab_leaves_nothing(lab: Lab) -> None:
     lab.leave()
     assert not lab.mesh_status().installed
     assert set(lab.namespaces()["NAME"]) == {"default", "kube-node-lease", "kube-public", "kube-system"}
+
+
+RULE = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: plain, namespace: azureopenai}
+spec:
+  host: chatbackend-service
+  trafficPolicy: {tls: {mode: DISABLE}}
+"""
+GUARD = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody, namespace: azureopenai}
+spec: {}
+"""
+TEAPOT = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: teapot, namespace: azureopenai}
+spec:
+  hosts: [chatbackend-service]
+  http: [{directResponse: {status: 418}}]
+"""
+
+
+@pytest.mark.parametrize(("manifest", "status"), [(RULE, 503), (GUARD, 403), (TEAPOT, 418)], ids=["DR", "AP", "VS"])
+def test_the_request_after_apply_meets_the_new_rules_and_after_delete_the_old(
+    chat: Lab, manifest: str, status: int
+) -> None:
+    chat.set_mtls_mode("STRICT", "azureopenai")
+    for _ in range(2):
+        chat.apply(manifest)
+        refused = chat.probe(INSIDE, URL, data=MESSAGE)
+        assert refused.http_status == status
+        if status != 418:  # routes are not predicted
+            assert chat.predict(INSIDE, URL).agrees_with(refused)
+        chat.delete(manifest)
+        assert chat.probe(INSIDE, URL, data=MESSAGE).http_status == 200

@@ -101,7 +101,7 @@ class Istiod:
     async def _serve(self, authority: CertificateAuthority) -> list[web.AppRunner]:
         admission = webhooks.Webhooks(self._injection_now, self.counters)
         self._webhook_tls = webhooks.server_context(self._webhook_leaf(authority))
-        monitoring = webhooks.monitoring_application(self.settings.version, self._metrics, self._proxies)
+        monitoring = webhooks.monitoring_application(self.settings.version, self._metrics, self._proxies, self._configs)
         return [
             await self._listen(WEBHOOK_PORT, admission.application(), self._webhook_tls),
             await self._listen(MONITORING_PORT, monitoring),
@@ -189,6 +189,14 @@ class Istiod:
     def _proxies(self) -> list[Object]:
         """What every sidecar runs."""
         return syncz(self._xds, self.state.sidecars.keys()) if self._xds else []
+
+    def _configs(self) -> list[Object]:
+        """The objects of Istio's kinds that are in what was delivered last."""
+        known = self._pusher.versions if self._pusher else {}
+        return [
+            {"kind": kind, "namespace": namespace, "name": name, "resourceVersion": version}
+            for (kind, namespace, name), version in sorted(known.items())
+        ]
 
     def _metrics(self) -> str:
         pusher = self._pusher

@@ -76,6 +76,13 @@ class Pusher:
         self._own: dict[Key, tuple[Config, ...]] = {}
         self._modes: dict[tuple[str, str], bool] = {}
         self._served: set[Key] = set()
+        self._busy = False
+        self._pushed: dict[tuple[str, str, str], str] = {}
+
+    @property
+    def versions(self) -> dict[tuple[str, str, str], str]:
+        """The objects, with their resourceVersions, that are in what was delivered last."""
+        return self._pushed if self.state.dirt or self._changed.is_set() or self._busy else self.state.versions
 
     def poke(self) -> None:
         """Something may have changed."""
@@ -92,15 +99,19 @@ class Pusher:
                 self.renew()
                 continue
             self._changed.clear()
+            self._busy = True
             try:
                 await self.push(self.state.take_dirt())
             except Exception:  # one object that cannot be translated must not end the control plane
                 log.exception("a push failed; sidecars keep what they have")
                 self._shared = None  # the next one is for everybody
+            finally:
+                self._busy = False
 
     async def push(self, dirt: Dirt) -> None:
         """Tell every sidecar that `dirt` concerns."""
         began = time.perf_counter()
+        versions = dict(self.state.versions)
         self.delivery.because = tuple(sorted(dirt.because, key=repr))
         snapshot = self.state.snapshot()
         concerned = self.state.affected(dirt)
@@ -114,6 +125,7 @@ class Pusher:
             self._own.pop(key, None)
         written = await self._deliver(snapshot, [*sorted(concerned), *sorted(others)], seen)
         self.pushes += 1
+        self._pushed = versions
         self.files_written += written
         self.last_push_seconds = time.perf_counter() - began
         log.info(

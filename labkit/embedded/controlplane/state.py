@@ -65,6 +65,8 @@ class State:
         self.mesh = mesh
         self.sidecars: dict[Key, Sidecar] = {}
         self.dirt = Dirt()
+        self.versions: dict[tuple[str, str, str], str] = {}
+        """The resourceVersion of each of Istio's objects that has been read: kind, namespace, name."""
         self._workloads: dict[Key, Workload] = {}
         self._services: dict[Key, Service] = {}
         self._slices: dict[Key, dict[str, Object]] = defaultdict(dict)
@@ -144,6 +146,7 @@ class State:
     def on_config(self, kind: str, event: str, obj: Object) -> None:
         """An object of one of Istio's kinds (`kinds.KINDS`)."""
         key, known = _key(obj), KINDS[kind]
+        _store(self.versions, (kind, *key), None if event == "DELETED" else obj["metadata"].get("resourceVersion"))
         try:
             config = None if event == "DELETED" else known.read(obj)
         except InputError as error:

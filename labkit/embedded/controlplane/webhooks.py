@@ -2,7 +2,7 @@
 
 15017 HTTPS  /inject, /validate     AdmissionReview v1
 8080  HTTP   /ready
-15014 HTTP   /version, /metrics, /debug/syncz
+15014 HTTP   /version, /metrics, /debug/syncz, /debug/configz
 """
 
 from __future__ import annotations
@@ -193,7 +193,10 @@ def readiness_application(is_ready: Callable[[], bool]) -> web.Application:
 
 
 def monitoring_application(
-    version: str, metrics: Callable[[], str], proxies: Callable[[], list[Object]] = list
+    version: str,
+    metrics: Callable[[], str],
+    proxies: Callable[[], list[Object]] = list,
+    configs: Callable[[], list[Object]] = list,
 ) -> web.Application:
     """The HTTP application of port 15014."""
 
@@ -206,8 +209,12 @@ def monitoring_application(
     async def show_proxies(_: web.Request) -> web.Response:
         return web.json_response(proxies())
 
+    async def show_configs(_: web.Request) -> web.Response:
+        return web.json_response(configs())
+
     app = web.Application()
     app.router.add_get("/debug/syncz", show_proxies)
+    app.router.add_get("/debug/configz", show_configs)
     app.router.add_get("/version", show_version)
     app.router.add_get("/metrics", show_metrics)
     return app
