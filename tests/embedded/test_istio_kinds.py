@@ -157,6 +157,27 @@ async def test_what_the_schema_forbids_is_refused_with_the_field(
     assert words in caught.value.what
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_no_longer_applied_leaves_no_empty_block_behind(api: ApiClient) -> None:
+    """An empty `tls` would mean DISABLE, and an absent one means auto mTLS."""
+    rules = Resource("networking.istio.io/v1", "destinationrules")
+    name = f"rule-{uuid.uuid4().hex[:6]}"
+    base = {"apiVersion": rules.api_version, "kind": "DestinationRule", "metadata": {"name": name}}
+    policy = {"tls": {"mode": "DISABLE"}, "loadBalancer": {"simple": "RANDOM"}}
+    for spec, expected in (
+        ({"host": "a", "trafficPolicy": policy}, policy),
+        (
+            {"host": "a", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}},
+            {"loadBalancer": {"simple": "RANDOM"}},
+        ),
+        ({"host": "a"}, None),
+    ):
+        stored = await api.apply(
+            rules, {**base, "metadata": {"name": name, "namespace": "default"}, "spec": spec}, manager="x"
+        )
+        assert stored["spec"].get("trafficPolicy") == expected
+
+
 # The manifests of the lessons
 
 

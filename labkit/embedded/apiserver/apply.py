@@ -228,10 +228,27 @@ def _drop_abandoned(merged: Object, owned: Tree, wanted: Tree, others: list[Obje
         holder, inner = found
         if path[-1][0] == "f" and isinstance(holder, dict):
             holder.pop(path[-1][2:], None)
+            _drop_emptied(merged, path[:-1], wanted, others, shape)
         elif isinstance(holder, list):
             items.setdefault(id(holder), (holder, inner, set()))[2].add(path[-1])
     for holder, inner, gone in items.values():
         holder[:] = [item for item in holder if _step_of(item, inner) not in gone]
+
+
+def _drop_emptied(merged: Object, path: Path, wanted: Tree, others: list[Object], shape: Shape) -> None:
+    """Maps that lost their last field go with it: `tls: {}` is not the same as no `tls`.
+
+    sigs.k8s.io/structured-merge-diff typed/remove.go doMap leaves nothing where nothing is left.
+    """
+    while len(path) > 1 and path[-1][0] == "f":
+        found = Finder().find(merged, path[:-1], shape)
+        holder, name = (found[0] if found else None), path[-1][2:]
+        if not isinstance(holder, dict) or holder.get(name) != {}:
+            return
+        if contains(wanted, path) or any(contains(entry["fieldsV1"], path) for entry in others):
+            return
+        del holder[name]
+        path = path[:-1]
 
 
 def _step_of(item: Any, shape: Shape) -> str:
