@@ -219,13 +219,16 @@ def mesh() -> None:
 @cluster_option
 @click.option("--namespace", default="istio-system", show_default=True, help="Root namespace: where istiod runs.")
 @click.option("--revision", default="default", show_default=True, help="Revision, such as asm-1-24.")
+@click.option("--gateway", is_flag=True, help="Install an ingress gateway, too.")
 @json_option
-def mesh_install(cluster: str, namespace: str, revision: str, as_json: bool) -> None:
+def mesh_install(cluster: str, namespace: str, revision: str, gateway: bool, as_json: bool) -> None:
     """Install the mesh: CRDs, istiod, the injection webhook, the certificate authority."""
     import labkit
 
     with labkit.open(cluster, narrate=say) as opened:
         result = opened.install_mesh(namespace=namespace, revision=revision)
+        if gateway:
+            say(str(opened.install_gateway()))
         emit(dataclasses.asdict(opened.mesh_status()), as_json, str(result))
 
 

@@ -43,11 +43,13 @@ Look
     lab.effective_mtls(namespace)            per workload: mode, per port, who decided
     lab.certificate_of(workload)             facts of the certificate that its proxy presents: SPIFFE ID, issuer, times
     lab.map(*namespaces)                     the encryption map: picture, text twin, .svg, .dot
+    lab.proxy_status()                       which configuration each proxy runs, and what it refused
 
 Try
     lab.probe(client, url, data=None, headers=None, method=None)        runs curl in the client -> Observation
                                              .http_status .exit_code .error .body .headers .json() .command
     lab.predict(client, url)                 what the policies say will happen -> Verdict
+    lab.gateway_url(scheme, path)            where the ingress gateway is reached from this machine
     lab.wait_until_ready(what)               "azureopenai" (a namespace) or "azureopenai/chatbackend"
     lab.mode_panel(namespace)                buttons UNSET DISABLE PERMISSIVE STRICT (twin: lab.set_mtls_mode)
     lab.predict_panel(client, url)           commit to a prediction before you see it (twin: lab.predict)
@@ -311,6 +313,24 @@ class Lab:
         flags += "" if revision == "default" else f" --revision {revision}"
         line = f"istioctl install --set profile=minimal{flags} -y"
         return Done("Installed the mesh", tuple(lines), (line,), (), time.monotonic() - started)
+
+    def install_gateway(self) -> Done:
+        """Install an ingress gateway beside istiod, and wait until it is ready. It opens nothing without a Gateway."""
+        started = time.monotonic()
+        from labkit.installers.gateway import install_gateway
+
+        _installer(self.cluster)  # refuses clusters whose mesh is installed with its own tools
+        namespace = self.mesh_status().namespace or "istio-system"
+        changes = install_gateway(self.cluster, namespace=namespace)
+        self._after(changes)
+        return self._done(changes, "istioctl install --set components.ingressGateways[0].enabled=true -y", started)
+
+    def gateway_url(self, scheme: str = "http", path: str = "/") -> str:
+        """Where the ingress gateway is reached from this machine: `lab.gateway_url("http", "/chat")`."""
+        from labkit.installers.gateway import gateway_address
+
+        namespace = self.mesh_status().namespace or "istio-system"
+        return gateway_address(self.cluster, namespace=namespace).url(scheme, path)
 
     def uninstall_mesh(self) -> Done:
         """Remove the mesh. Sidecars that run keep their last configuration until their pods are restarted."""

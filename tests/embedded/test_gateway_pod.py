@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
 from labkit.cluster import Cluster
 from labkit.embedded import lifecycle
+from labkit.errors import InputError, MeshError
 from labkit.installers import install
-from labkit.installers.gateway import install_gateway, uninstall_gateway
+from labkit.installers.gateway import gateway_address, install_gateway, uninstall_gateway
 from tests.embedded.envoy_world import curl, wait_for
 
 NAME = "frontdoor"
@@ -71,6 +74,34 @@ def test_the_door_opens_with_a_gateway_and_serves_what_is_routed(cluster: Cluste
     cluster.apply([routing(418)])
     wait_for("the route", lambda: curl(address, 80, "/", "-H", "Host: shop.example").status == 418)
     assert curl(address, 80, "/", "-H", "Host: other.example").status == 404
+
+
+def test_its_service_has_an_address_that_works_from_the_machine(cluster: Cluster) -> None:
+    wait_for("the address", lambda: _address(cluster) == door(cluster))
+    found = gateway_address(cluster)
+    assert found.url("http", "/x") == f"http://{door(cluster)}:20080/x"
+    cluster.apply([gateway(istio="ingressgateway"), routing(418)])
+
+    def status() -> int:
+        request = Request(found.url(), headers={"Host": "shop.example"})
+        try:
+            with urlopen(request, timeout=5) as answer:
+                return int(answer.status)
+        except HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    wait_for("the route", lambda: status() == 418)
+    with pytest.raises(InputError, match="no port for 'ftp'"):
+        found.url("ftp")
+    with pytest.raises(MeshError, match="no gateway default/other"):
+        gateway_address(cluster, namespace="default", name="other")
+
+
+def _address(cluster: Cluster) -> str:
+    status = cluster.get("Service", SERVICE, "istio-system")["status"]
+    return str(((status.get("loadBalancer") or {}).get("ingress") or [{}])[0].get("ip", ""))
 
 
 def test_a_removed_gateway_is_gone(cluster: Cluster) -> None:

@@ -14,6 +14,7 @@ from labkit.embedded.controllers.endpoints import EndpointsController
 from labkit.embedded.controllers.events import EventRecorder
 from labkit.embedded.controllers.garbage import GarbageCollector
 from labkit.embedded.controllers.job import JobController
+from labkit.embedded.controllers.loadbalancer import LoadBalancerController
 from labkit.embedded.controllers.mirror import MirrorController
 from labkit.embedded.controllers.namespace import NamespaceController
 from labkit.embedded.controllers.queue import ReconcileQueue
@@ -45,6 +46,7 @@ class Controllers:
             JobController(caches, self._recorder("job-controller")).queue,
             EndpointsController(caches).queue,
             MirrorController(caches).queue,
+            LoadBalancerController(caches).queue,
             Scheduler(caches, self._recorder(SCHEDULER)).queue,
         ]
         self._garbage = GarbageCollector(caches)  # last: it listens to what the others follow
