@@ -35,6 +35,10 @@ class Server:
     hosts: tuple[ServerHost, ...]
     tls_mode: str = ""
     https_redirect: bool = False
+    credential_name: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    min_version: str = ""
+    max_version: str = ""
 
     @property
     def plain_http(self) -> bool:
@@ -75,7 +79,18 @@ def _server(meta: Meta, written: Mapping[str, Any]) -> Server:
     protocol = str(port.get("protocol") or "").upper()
     mode = "" if tls is None or protocol in HTTP_PROTOCOLS else str(tls.get("mode") or "PASSTHROUGH")
     hosts = tuple(_host(meta, str(host)) for host in written.get("hosts") or ())
-    return Server(number, protocol, hosts, mode, bool((tls or {}).get("httpsRedirect")))
+    settings = tls or {}
+    return Server(
+        number,
+        protocol,
+        hosts,
+        mode,
+        bool(settings.get("httpsRedirect")),
+        credential_name=str(settings.get("credentialName") or ""),
+        subject_alt_names=tuple(settings.get("subjectAltNames") or ()),
+        min_version=str(settings.get("minProtocolVersion") or ""),
+        max_version=str(settings.get("maxProtocolVersion") or ""),
+    )
 
 
 def _host(meta: Meta, written: str) -> ServerHost:

@@ -14,8 +14,9 @@ WHOLE = ""
 
 NOT_ACTED_ON: dict[str, dict[str, str]] = {
     "Gateway": {
-        "spec.servers.tls.mode": "servers with TLS are not opened yet; HTTP ones and httpsRedirect are",
-        "spec.servers.tls.credentialName": "no certificate of a Secret is served yet",
+        "spec.servers.tls.serverCertificate": "certificates come from a Secret here; write credentialName",
+        "spec.servers.tls.credentialNames": "one certificate is served for a server; write credentialName",
+        "spec.servers.tls.cipherSuites": "the proxy's own list counts",
     },
     "RequestAuthentication": {WHOLE: "tokens are not checked on the embedded mesh yet"},
     "Telemetry": {WHOLE: "logs and metrics stay as they are on the embedded mesh"},
@@ -77,10 +78,28 @@ def not_acted_on(obj: Mapping[str, Any]) -> tuple[str, ...]:
         found += [f"host {one} has no effect: pods of the embedded mesh find only whole names" for one in patterns]
     if kind == "DestinationRule" and "PASSTHROUGH" in _at(obj, ["spec", "trafficPolicy", "loadBalancer", "simple"]):
         found.append("loadBalancer.simple PASSTHROUGH has no effect: LEAST_REQUEST balances instead")
+    if kind == "Gateway":
+        found += _unopened_servers(obj)
     if kind == "EnvoyFilter":
         used = set(_at(obj, ["spec", "configPatches", "applyTo"])) & _APPLY_TO
         found += [f"applyTo {one} has no effect: a running proxy takes it no more" for one in sorted(used)]
     return tuple(found)
+
+
+_OPENED_MODES = frozenset({"SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL"})
+_OPENED = frozenset({"HTTP", "HTTP2", "GRPC", "GRPC-WEB"})
+
+
+def _unopened_servers(obj: Mapping[str, Any]) -> Iterator[str]:
+    """Servers that an embedded gateway does not open: TCP, and TLS that it would have to pass through."""
+    for server in (obj.get("spec") or {}).get("servers") or ():
+        port = server.get("port") or {}
+        protocol = str(port.get("protocol") or "").upper()
+        mode = (server.get("tls") or {}).get("mode") or "PASSTHROUGH"
+        if protocol in _OPENED or (protocol == "HTTPS" and mode in _OPENED_MODES):
+            continue
+        what = f"{protocol} with tls.mode {mode}" if protocol in ("HTTPS", "TLS") else protocol
+        yield f"port {port.get('number')} is not opened: gateways here do not serve {what}"
 
 
 def _at(value: Any, path: Sequence[str]) -> Iterator[Any]:

@@ -25,6 +25,7 @@ from labkit.embedded.apiclient import (
     CONFIGMAPS,
     ENDPOINTSLICES,
     PODS,
+    SECRETS,
     SERVICES,
     ApiClient,
     Handler,
@@ -162,6 +163,7 @@ class Istiod:
         handlers: list[tuple[Resource, Handler]] = [
             (PODS, state.on_pod),
             (SERVICES, state.on_service),
+            (SECRETS, state.on_secret),
             (ENDPOINTSLICES, state.on_slice),
             *((one.resource, partial(state.on_config, one.kind)) for one in KINDS.values()),
         ]

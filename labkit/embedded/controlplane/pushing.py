@@ -23,8 +23,9 @@ from pathlib import Path
 from labkit.embedded.controlplane.authority import Certificates, MeshTrust, utc_now
 from labkit.embedded.controlplane.delivery import Delivery, as_text
 from labkit.embedded.controlplane.state import Dirt, State
+from labkit.embedded.controlplane.translation import gateway_tls, tls
 from labkit.embedded.controlplane.translation.clusters import tls_modes
-from labkit.embedded.controlplane.translation.model import Key, Snapshot
+from labkit.embedded.controlplane.translation.model import Key, Sidecar, Snapshot
 from labkit.embedded.controlplane.translation.proxy import (
     CLUSTERS_FILE,
     LISTENERS_FILE,
@@ -187,10 +188,22 @@ class Pusher:
         sidecar = self.state.sidecars[key]
         self.certificates.ensure(snapshot.mesh, sidecar, self._clock())
         self._served.add(key)
+        if sidecar.gateway:
+            self._write_credentials(snapshot, sidecar)
         before = self._own.pop(key, None)
         config = make_proxy_config(snapshot, sidecar, self.delivery.directory(key), own_before=before)
         self._own[key] = config.own_clusters
         return config
+
+    def _write_credentials(self, snapshot: Snapshot, proxy: Sidecar) -> None:
+        """The certificates that a gateway's servers name. What is missing is not sent, so handshakes are cut."""
+        directory = self.delivery.directory(proxy.key)
+        for name in gateway_tls.credentials_of(snapshot, proxy):
+            credential = self.state.credential(proxy.workload.namespace, name)
+            if not credential.complete:
+                log.warning("secret %s/%s has no certificate and key for a gateway", proxy.workload.namespace, name)
+            for sds_name, content in gateway_tls.secret_files(name, credential).items():
+                self.delivery.write(tls.secret_file(directory, sds_name), content)
 
     def _lives(self, key: Key) -> bool:
         # A pod may have gone while a push waited; its documents are removed by the next one.

@@ -6,8 +6,11 @@ and change nothing here; the endpoints that follow from them arrive as EndpointS
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +28,7 @@ from labkit.embedded.controlplane.translation.model import (
 )
 from labkit.embedded.controlplane.translation.outside import with_outside
 from labkit.errors import InputError
+from labkit.policy.credentials import Credential, is_credential, read_credential
 from labkit.policy.peer_authentication import EffectiveMTLS
 from labkit.policy.workload import Workload, workload_from_pod
 
@@ -69,6 +73,7 @@ class State:
         """The resourceVersion of each of Istio's objects that has been read: kind, namespace, name."""
         self._workloads: dict[Key, Workload] = {}
         self._services: dict[Key, Service] = {}
+        self._secrets: dict[Key, Mapping[str, bytes]] = {}
         self._slices: dict[Key, dict[str, Object]] = defaultdict(dict)
         self._endpoints: dict[Key, dict[str, tuple[Endpoint, ...]]] = {}
         self._selections: dict[tuple[str, Key], Selection] = {}
@@ -131,6 +136,20 @@ class State:
             self.dirt.because.add(_reference("Service", obj))
             self._refresh_endpoints(key)
             self.dirt.shared = True
+
+    def on_secret(self, event: str, obj: Object) -> None:
+        """A Secret, of which only certificates for gateways are kept."""
+        key = _key(obj)
+        data = {} if event == "DELETED" else _decoded(obj.get("data") or {})
+        wanted = data if is_credential(data) else None
+        if wanted != self._secrets.get(key):
+            _store(self._secrets, key, wanted)
+            self.dirt.because.add(_reference("Secret", obj))
+            self.dirt.sidecars |= {one for one, proxy in self.sidecars.items() if proxy.gateway and one[0] == key[0]}
+
+    def credential(self, namespace: str, name: str) -> Credential:
+        """What the Secrets of a namespace say under a `credentialName`."""
+        return read_credential({key[1]: data for key, data in self._secrets.items() if key[0] == namespace}, name)
 
     def on_slice(self, event: str, obj: Object) -> None:
         service = (obj["metadata"].get("labels") or {}).get(SERVICE_LABEL)
@@ -206,6 +225,14 @@ def _names(endpoint_slice: Object, pod: str) -> bool:
     return any(
         (endpoint.get("targetRef") or {}).get("name") == pod for endpoint in endpoint_slice.get("endpoints") or ()
     )
+
+
+def _decoded(data: Mapping[str, str]) -> dict[str, bytes]:
+    found = {}
+    for name, value in data.items():
+        with contextlib.suppress(ValueError):  # what is no base64 is no certificate
+            found[name] = base64.b64decode(value or "", validate=True)
+    return found
 
 
 def _key(obj: Object) -> Key:

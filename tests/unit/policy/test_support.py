@@ -16,7 +16,8 @@ def obj(kind: str, **spec: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        (obj("Gateway", servers=[{"tls": {"mode": "SIMPLE"}}]), "servers with TLS are not opened yet"),
+        (obj("Gateway", servers=[{"port": {"number": 1, "protocol": "TCP"}}]), "port 1 is not opened"),
+        (obj("Gateway", servers=[{"port": {"number": 1, "protocol": "HTTPS"}, "tls": {}}]), "tls.mode PASSTHROUGH"),
         (obj("VirtualService", http=[{}, {"corsPolicy": {"allowMethods": ["GET"]}}]), "spec.http.corsPolicy"),
         (
             obj("DestinationRule", host="a", trafficPolicy={"loadBalancer": {"consistentHash": {"useSourceIp": True}}}),
@@ -43,6 +44,7 @@ def test_a_part_without_effect_is_named(written: dict[str, Any], words: str) -> 
         ),
         obj("AuthorizationPolicy", rules=[{"from": [{"source": {"principals": ["*"]}}]}]),
         obj("EnvoyFilter", configPatches=[{"applyTo": "CLUSTER", "match": {"context": "ANY"}}]),
+        obj("Gateway", servers=[{"port": {"protocol": "HTTPS"}, "tls": {"mode": "MUTUAL", "credentialName": "a"}}]),
         obj("Sidecar", egress=[{"hosts": ["./*"]}]),
     ],
     ids=lambda written: written["kind"],

@@ -9,13 +9,18 @@
 5. A caller's X-Forwarded-Client-Cert is removed: SANITIZE_SET.
 PeerAuthentication does not touch these listeners. As a client, a gateway is a proxy like any other.
 
-Simplified: servers with TLS, and those of TCP, are not opened yet; `policy.support` warns of `tls.mode`.
+6. Servers of HTTPS have a chain each, chosen by SNI; their TLS is in `gateway_tls`.
+
+Simplified: servers of TLS that is passed through, and those of TCP, are not opened; `policy.support` warns of them.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from labkit.embedded import addresses
 from labkit.embedded.controlplane.translation import filters, order, routes
+from labkit.embedded.controlplane.translation.gateway_tls import server_context, terminates
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot, target_port
 from labkit.embedded.envoy_messages import Config, socket_address
 from labkit.policy.client_tls import offered_alpn
@@ -25,14 +30,21 @@ from labkit.policy.protocols import Protocol
 Servers = list[tuple[Gateway, Server]]
 
 
-def make_gateway_listeners(snapshot: Snapshot, proxy: Sidecar) -> list[Config]:
+def make_gateway_listeners(snapshot: Snapshot, proxy: Sidecar, directory: Path) -> list[Config]:
     """The listeners of a gateway pod."""
     merged = servers_by_port(gateways_for(snapshot.gateways, proxy.workload))
     listeners: dict[int, Config] = {}
     for port, servers in sorted(merged.items()):
         number = _target(snapshot, proxy, port)
-        if servers[0][1].plain_http and number not in listeners:
-            listeners[number] = _listener(snapshot, proxy, port, number, servers)
+        if number in listeners:
+            continue
+        secured = [(gateway, server) for gateway, server in servers if terminates(server)]
+        if servers[0][1].plain_http:
+            chains = [{"filters": [_manager(snapshot, proxy, port, number, servers)]}]
+            listeners[number] = _listener(proxy, number, chains)
+        elif secured:
+            chains = _secured_chains(snapshot, proxy, directory, port, number, secured)
+            listeners[number] = {**_listener(proxy, number, chains), "listener_filters": [filters.tls_inspector()]}
     return list(listeners.values())
 
 
@@ -45,11 +57,38 @@ def _target(snapshot: Snapshot, proxy: Sidecar, port: int) -> int:
     return port
 
 
-def _listener(snapshot: Snapshot, proxy: Sidecar, port: int, number: int, servers: Servers) -> Config:
+def _listener(proxy: Sidecar, number: int, chains: list[Config]) -> Config:
+    return {
+        "name": f"0.0.0.0_{number}",
+        "address": socket_address(proxy.address, addresses.listen_port(number)),
+        "traffic_direction": "OUTBOUND",
+        "filter_chains": chains,
+    }
+
+
+def _secured_chains(
+    snapshot: Snapshot, proxy: Sidecar, directory: Path, port: int, number: int, servers: Servers
+) -> list[Config]:
+    """One chain for each server, chosen by SNI; the first of two for the same names counts."""
+    chains: dict[tuple[str, ...], Config] = {}
+    for gateway, server in servers:
+        names = tuple(sorted({one.host for one in server.hosts}))
+        # `*` takes every SNI, and none at all.
+        match = {} if "*" in names else {"server_names": list(names)}
+        chain = {
+            "filter_chain_match": match,
+            "filters": [_manager(snapshot, proxy, port, number, [(gateway, server)])],
+            "transport_socket": server_context(snapshot, directory, server),
+        }
+        chains.setdefault(() if "*" in names else names, chain)
+    return list(chains.values())
+
+
+def _manager(snapshot: Snapshot, proxy: Sidecar, port: int, number: int, servers: Servers) -> Config:
     name = f"http.{port}"
     hosts = _virtual_hosts(snapshot, proxy, port, servers)
     faulty = any(routes.has_fault(one.get("routes", [])) for one in hosts)
-    manager = filters.http_manager(
+    return filters.http_manager(
         snapshot.mesh,
         stat_prefix=f"outbound_0.0.0.0_{number}",
         # The port in a Host header says nothing of the host that is meant.
@@ -69,12 +108,6 @@ def _listener(snapshot: Snapshot, proxy: Sidecar, port: int, number: int, server
         use_remote_address=True,
         server_name="istio-envoy",
     )
-    return {
-        "name": f"0.0.0.0_{number}",
-        "address": socket_address(proxy.address, addresses.listen_port(number)),
-        "traffic_direction": "OUTBOUND",
-        "filter_chains": [{"filters": [manager]}],
-    }
 
 
 def _virtual_hosts(snapshot: Snapshot, proxy: Sidecar, port: int, servers: Servers) -> list[Config]:

@@ -80,7 +80,7 @@ def _gateway_config(snapshot: Snapshot, proxy: Sidecar, directory: Path) -> Prox
     """A gateway serves what Gateways say, and has no application behind it."""
     known = scoping.exported_to(snapshot, proxy)
     listeners = (
-        *gateway.make_gateway_listeners(known, proxy),
+        *gateway.make_gateway_listeners(known, proxy, directory),
         special.make_agent_listener(proxy),
         special.make_ready_listener(proxy),
     )

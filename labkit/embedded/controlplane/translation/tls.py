@@ -136,6 +136,11 @@ def root_secret(root_pem: str) -> Config:
     return {"name": ROOT_SECRET, "validation_context": {"trusted_ca": {"inline_string": root_pem}}}
 
 
+def common_context(directory: Path, alpn: Iterable[str]) -> Config:
+    """The mesh's certificate and roots, whoever the peer is."""
+    return _common(directory, alpn, [])
+
+
 def _common(directory: Path, alpn: Iterable[str], names: list[Config]) -> Config:
     return {
         "alpn_protocols": list(alpn),
