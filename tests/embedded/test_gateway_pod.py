@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -14,6 +17,7 @@ from labkit.embedded import lifecycle
 from labkit.errors import InputError, MeshError
 from labkit.installers import install
 from labkit.installers.gateway import gateway_address, install_gateway, uninstall_gateway
+from labkit.pki import CertificateAuthority
 from tests.embedded.envoy_world import curl, wait_for
 
 NAME = "frontdoor"
@@ -97,6 +101,35 @@ def test_its_service_has_an_address_that_works_from_the_machine(cluster: Cluster
         found.url("ftp")
     with pytest.raises(MeshError, match="no gateway default/other"):
         gateway_address(cluster, namespace="default", name="other")
+
+
+def test_a_secret_in_the_cluster_makes_it_a_door_with_mutual_tls(cluster: Cluster, tmp_path: Path) -> None:
+    authority = CertificateAuthority.self_signed("our CA")
+    server, client = authority.issue(dns_names=["shop.example"]), authority.issue(common_name="client")
+    pems = {"cert": server.chain_pem, "key": server.key_pem, "cacert": authority.root_pem}
+    credential = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "door-certs", "namespace": "istio-system"},
+        "type": "Opaque",
+        "data": {name: base64.b64encode(pem).decode() for name, pem in pems.items()},
+    }
+    secured = gateway(istio="ingressgateway")
+    port = {"number": 443, "name": "https", "protocol": "HTTPS"}
+    tls = {"mode": "MUTUAL", "credentialName": "door-certs"}
+    secured["spec"]["servers"] = [{"port": port, "hosts": ["shop.example"], "tls": tls}]
+    cluster.apply([credential, secured, routing(418)])
+    (tmp_path / "ca.pem").write_bytes(authority.root_pem)
+    (tmp_path / "client.pem").write_bytes(client.chain_pem + client.key_pem)
+    command = ["curl", "-q", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", "ca.pem"]
+    command += ["--resolve", f"shop.example:20443:{door(cluster)}", "https://shop.example:20443/"]
+
+    def status(*options: str) -> str:
+        return subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True).stdout
+
+    wait_for("the door", lambda: status("--cert", "client.pem") == "418")
+    assert status() == "000"
+    cluster.delete("Secret", "door-certs", "istio-system")
 
 
 def _address(cluster: Cluster) -> str:
