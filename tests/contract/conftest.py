@@ -8,11 +8,15 @@ No test here may assume what a real cluster does not promise. Each test has a na
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
 from tests.contract.world import Api
 
@@ -25,19 +29,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def kubeconfig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The kubeconfig of the cluster under test."""
     if context := request.config.getoption("--context", default=None):
-        import kubernetes.config
-        import yaml
-
-        merged = kubernetes.config.kube_config.KubeConfigMerger(kubernetes.config.KUBE_CONFIG_DEFAULT_LOCATION)
-        config = merged.config.value | {"current-context": context}
         path = tmp_path_factory.mktemp("kubeconfig") / "config"
-        path.write_text(yaml.safe_dump(config))
+        path.write_text(yaml.safe_dump(one_context(context)))
         yield path
         return
     from labkit.embedded import lifecycle
 
     yield lifecycle.up("contract")
     lifecycle.down("contract")
+
+
+def one_context(name: str) -> dict[str, Any]:
+    """The kubeconfig that holds a context, with that context as the current one and its files by absolute paths."""
+    places = [Path(place) for place in KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep) if place]
+    for place in (one.expanduser() for one in places):
+        config = yaml.safe_load(place.read_text()) if place.exists() else {}
+        if name in {one["name"] for one in config.get("contexts") or ()}:
+            for entry in (*(config.get("clusters") or ()), *(config.get("users") or ())):
+                inner = entry.get("cluster") or entry.get("user") or {}
+                for key in ("certificate-authority", "client-certificate", "client-key", "tokenFile"):
+                    if key in inner:
+                        inner[key] = str((place.parent / inner[key]).resolve())
+            return {**config, "current-context": name}
+    raise pytest.UsageError(f"There is no context {name!r} in {', '.join(map(str, places))}.")
 
 
 @pytest.fixture(scope="session")
