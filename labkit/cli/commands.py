@@ -1,63 +1,15 @@
-"""The command line: the same acts as in a notebook, from a shell.
-
-Results go to standard output, what is happening meanwhile to standard error. Exit codes: 0 done, 1 it did not
-work out (a lesson failed, the cluster refused), 2 wrong input, 3 the machine lacks something, 70 a defect of ours.
-Heavy modules are imported inside the commands, so that `--help` is quick.
-"""
+"""The commands that start, stop, run and ask; each further family has a module of its own."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-from labkit.errors import LabError
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def say(text: str) -> None:
-    """Narrate on standard error."""
-    click.echo(text, err=True)
-
-
-def emit(value: Any, as_json: bool, text: str) -> None:
-    """The result on standard output, as JSON for a script or as text for a person."""
-    click.echo(json.dumps(value, indent=2, default=str) if as_json else text)
-
-
-class LabGroup(click.Group):
-    """Shows a LabError as its message and exit code; any other exception is a defect and keeps its traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except LabError as error:
-            say(f"labkit: {error}")
-            ctx.exit(error.exit_code)
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-name_option = click.option("--name", default="embedded", show_default=True, help="Name of the embedded cluster.")
-cluster_option = click.option(
-    "--cluster",
-    default="embedded",
-    show_default=True,
-    help="'embedded', 'embedded:NAME', or a context of your kubeconfig.",
-)
-
-
-@click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="labkit")
-def main() -> None:
-    """The mTLS Lab: learn Istio mutual TLS on real proxies."""
+from labkit.cli.shared import cluster_option, emit, json_option, main, name_option, say
 
 
 @main.command()
@@ -169,7 +121,7 @@ def lab(lesson: str, options: tuple[str, ...]) -> None:
     own = own or ([str(default)] if default.exists() else [])
     embedded = embedded_kubeconfig()
     # A lesson needs no network: no question about news, no look for updates.
-    config = [str(Path(__file__).parent / "jupyter"), *os.environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)]
+    config = [str(Path(__file__).parents[1] / "jupyter"), *os.environ.get("JUPYTER_CONFIG_PATH", "").split(os.pathsep)]
     # A service user may have no home; Jupyter does not start without one, or with these.
     homeless = (
         {} if os.access(Path.home(), os.W_OK) else runner.jupyter_directories(root.absolute() / "build" / "jupyter")
