@@ -16,6 +16,7 @@ from typing import Any
 
 from labkit.errors import InputError
 from labkit.outcomes import DecidingPolicy, Scope
+from labkit.policy.claims import claim_path, claim_texts, principal_matches
 from labkit.policy.configs import Meta, read_meta
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
 from labkit.policy.selection import selected, selector_labels
@@ -75,6 +76,11 @@ class Condition:
     def header(self) -> str:
         """The header's name, for `request.headers[name]`."""
         return self.key.removeprefix("request.headers[").removesuffix("]") if self.key.startswith("request.h") else ""
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """The path to a claim of the caller's token, for keys that name one."""
+        return claim_path(self.key)
 
 
 @dataclass(frozen=True)
@@ -197,7 +203,8 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     sni: str = ""
     destination_ip: str = ""
-    request_principal: str = ""
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    """What the caller's token says, if it has one that was accepted."""
     http: bool = True
 
 
@@ -292,7 +299,6 @@ def _test(condition: Condition, request: Request) -> Callable[[str], bool]:
         "source.namespace": namespace,
         "source.serviceAccount": f"{namespace}/{account}" if account else "",
         "source.trustDomain": domain,
-        "request.auth.principal": request.request_principal,
         "operation.host": request.host.lower(),
         "operation.method": request.method,
         "operation.path": request.path.partition("?")[0],
@@ -301,6 +307,11 @@ def _test(condition: Condition, request: Request) -> Callable[[str], bool]:
     }.get(key, "")
     if condition.header:
         found = {name.lower(): value for name, value in request.headers.items()}.get(condition.header.lower(), "")
+    if key == "request.auth.principal":
+        return lambda value: principal_matches(value, request.claims)
+    if condition.claims:
+        texts = claim_texts(request.claims, condition.claims)
+        return lambda value: any(text_matches(value, one) for one in texts)
     if key == "operation.host":
         return lambda value: text_matches(value.lower(), found)
     return lambda value: text_matches(value, found)

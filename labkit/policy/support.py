@@ -18,7 +18,10 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
         "spec.servers.tls.credentialNames": "one certificate is served for a server; write credentialName",
         "spec.servers.tls.cipherSuites": "the proxy's own list counts",
     },
-    "RequestAuthentication": {WHOLE: "tokens are not checked on the embedded mesh yet"},
+    "RequestAuthentication": {
+        "spec.targetRef": "policies are for workloads by selector here",
+        "spec.targetRefs": "policies are for workloads by selector here",
+    },
     "Telemetry": {WHOLE: "logs and metrics stay as they are on the embedded mesh"},
     "WorkloadGroup": {WHOLE: "no machine registers itself on the embedded mesh; write a WorkloadEntry"},
     "VirtualService": {
@@ -42,8 +45,6 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
     "AuthorizationPolicy": {
         "spec.targetRef": "policies are for workloads by selector here",
         "spec.targetRefs": "policies are for workloads by selector here",
-        "spec.rules.from.source.requestPrincipals": "no token is read, so this never matches",
-        "spec.rules.from.source.notRequestPrincipals": "no token is read, so this always matches",
     },
     "Sidecar": {
         "spec.ingress.tls": "ingress listeners follow PeerAuthentication here",

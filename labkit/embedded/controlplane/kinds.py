@@ -17,6 +17,7 @@ from labkit.embedded.apiclient import (
     GATEWAYS,
     PEERAUTHENTICATIONS,
     PROXYCONFIGS,
+    REQUESTAUTHENTICATIONS,
     SERVICEENTRIES,
     SIDECARS,
     VIRTUALSERVICES,
@@ -30,6 +31,7 @@ from labkit.policy.envoy_filter import parse_envoy_filter
 from labkit.policy.gateway import parse_gateway
 from labkit.policy.peer_authentication import parse_peer_authentication
 from labkit.policy.proxy_config import parse_proxy_config
+from labkit.policy.request_authentication import parse_request_authentication
 from labkit.policy.service_entry import parse_service_entry, parse_workload_entry
 from labkit.policy.sidecar_scope import parse_sidecar_scope
 from labkit.policy.virtual_service import parse_virtual_service
@@ -61,6 +63,7 @@ KINDS: dict[str, ConfigKind] = {
     one.kind: one
     for one in (
         ConfigKind("PeerAuthentication", PEERAUTHENTICATIONS, parse_peer_authentication, Reach.WORKLOADS),
+        ConfigKind("RequestAuthentication", REQUESTAUTHENTICATIONS, parse_request_authentication, Reach.WORKLOADS),
         ConfigKind("AuthorizationPolicy", AUTHORIZATIONPOLICIES, parse_authorization_policy, Reach.WORKLOADS),
         ConfigKind("VirtualService", VIRTUALSERVICES, parse_virtual_service, Reach.MESH),
         ConfigKind("Gateway", GATEWAYS, parse_gateway, Reach.MESH),

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.embedded.addresses import listen_port
 from labkit.embedded.controlplane.kinds import KINDS, Reach
 from labkit.embedded.controlplane.translation import model
 from labkit.embedded.controlplane.translation.model import (
@@ -30,6 +31,7 @@ from labkit.embedded.controlplane.translation.outside import with_outside
 from labkit.errors import InputError
 from labkit.policy.credentials import Credential, is_credential, read_credential
 from labkit.policy.peer_authentication import EffectiveMTLS
+from labkit.policy.request_authentication import KeySource
 from labkit.policy.workload import Workload, workload_from_pod
 
 log = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class State:
         self._selections: dict[tuple[str, Key], Selection] = {}
         self._effective: dict[Key, EffectiveMTLS] = {}
         self._configs: dict[str, dict[Key, Any]] = {kind: {} for kind in KINDS}
+        self._jwks: dict[KeySource, str] = {}
 
     def configs(self, kind: str) -> tuple[Any, ...]:
         """All objects of one of Istio's kinds, parsed."""
@@ -104,6 +107,7 @@ class State:
             endpoints=endpoints,
             policies=tuple(self._configs["PeerAuthentication"].values()),
             configs={kind: tuple(table.values()) for kind, table in self._configs.items()},
+            jwks=dict(self._jwks),
             effective=self._effective,
         )
 
@@ -188,6 +192,30 @@ class State:
                 self.dirt.shared = True
             if event != "DELETED":
                 self.dirt.because.add(_reference(kind, obj))
+
+    def on_jwks(self, source: KeySource, keys: str | None) -> None:
+        """The keys of a token issuer were fetched, or (None) nobody asks for them any more."""
+        if keys != self._jwks.get(source):
+            _store(self._jwks, source, keys)
+            for (kind, key), selection in self._selections.items():
+                if kind == "RequestAuthentication" and source in self._configs[kind][key].sources:
+                    self.dirt.selected.add(selection)
+                    self.dirt.namespaces.add(key[0])
+
+    def address_of(self, host: str, port: int) -> tuple[str, int] | None:
+        """Where a Service's name leads on the wire; None if no Service has this name, or nobody stands behind it."""
+        for service in self._services.values():
+            short = f"{service.name}.{service.namespace}"
+            if host not in (short, f"{short}.svc", service.host):
+                continue
+            # A name of a headless Service leads to its pods themselves.
+            address = service.cluster_ip or self._ready_address(service.key)
+            return (address, listen_port(port)) if address else None
+        return None
+
+    def _ready_address(self, service: Key) -> str:
+        endpoints = (one for by_port in self._endpoints.get(service, {}).values() for one in by_port)
+        return next((one.address for one in endpoints if one.ready), "")
 
     def affected(self, dirt: Dirt) -> set[Key]:
         """The sidecars that depend directly on what changed: the pods themselves, and those under the policies."""

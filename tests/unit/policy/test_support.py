@@ -23,7 +23,7 @@ def obj(kind: str, **spec: Any) -> dict[str, Any]:
             obj("DestinationRule", host="a", trafficPolicy={"loadBalancer": {"consistentHash": {"useSourceIp": True}}}),
             "LEAST_REQUEST",
         ),
-        (obj("AuthorizationPolicy", rules=[{"from": [{"source": {"requestPrincipals": ["*"]}}]}]), "never matches"),
+        (obj("RequestAuthentication", targetRefs=[{"kind": "Gateway", "name": "a"}]), "by selector"),
         (obj("EnvoyFilter", configPatches=[{"applyTo": "BOOTSTRAP"}]), "applyTo BOOTSTRAP"),
     ],
 )
@@ -42,7 +42,8 @@ def test_a_part_without_effect_is_named(written: dict[str, Any], words: str) -> 
             host="a",
             trafficPolicy={"tls": {"mode": "DISABLE"}, "loadBalancer": {"simple": "RANDOM"}},
         ),
-        obj("AuthorizationPolicy", rules=[{"from": [{"source": {"principals": ["*"]}}]}]),
+        obj("AuthorizationPolicy", rules=[{"from": [{"source": {"principals": ["*"], "requestPrincipals": ["*"]}}]}]),
+        obj("RequestAuthentication", jwtRules=[{"issuer": "a"}]),
         obj("EnvoyFilter", configPatches=[{"applyTo": "CLUSTER", "match": {"context": "ANY"}}]),
         obj("Gateway", servers=[{"port": {"protocol": "HTTPS"}, "tls": {"mode": "MUTUAL", "credentialName": "a"}}]),
         obj("Sidecar", egress=[{"hosts": ["./*"]}]),

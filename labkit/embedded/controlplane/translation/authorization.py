@@ -3,8 +3,8 @@
 The order is that of pilot/pkg/security/authz/builder of istio/istio: CUSTOM, AUDIT, DENY, ALLOW. A policy that is a
 dry run only counts (`shadow_rules`). HTTP is answered 403 with `RBAC: access denied`, any other connection is closed.
 
-Simplified: conditions on tokens (requestPrincipals, request.auth.*) never match, because RequestAuthentication is
-not acted on.
+What a token says is read from the metadata that the JWT filter leaves (`translation.jwt`). Without
+RequestAuthentication there is none, and such conditions never match.
 """
 
 from __future__ import annotations
@@ -15,10 +15,17 @@ from collections.abc import Iterable
 
 from labkit.embedded import addresses
 from labkit.embedded.controlplane.translation.filters import typed
+from labkit.embedded.controlplane.translation.jwt import JWT_FILTER, PAYLOAD
 from labkit.embedded.controlplane.translation.model import MeshConfig, Sidecar, Snapshot
 from labkit.embedded.envoy_messages import Config
 from labkit.policy.authorization import Action, AuthorizationPolicy, Condition, Rule
+from labkit.policy.claims import Kind, TextPattern, request_principal
 from labkit.policy.selection import selected
+
+FIRST = (Action.CUSTOM,)
+"""Policies that are asked before tokens are checked."""
+LAST = (Action.AUDIT, Action.DENY, Action.ALLOW)
+"""Policies that are asked after it, and may read what a token says."""
 
 _ANY: Config = {"any": True}
 _NOTHING_PERMISSION: Config = {"not_rule": {"any": True}}
@@ -27,14 +34,14 @@ _PERMISSIONS = ("operation.", "destination.", "connection.sni")
 """Conditions of these keys become permissions; all others are about who calls, and become principals."""
 
 
-def authorization_filters(snapshot: Snapshot, proxy: Sidecar, *, http: bool) -> list[Config]:
-    """The filters before a workload's application, none if no policy is for it."""
+def authorization_filters(snapshot: Snapshot, proxy: Sidecar, actions: Iterable[Action], *, http: bool) -> list[Config]:
+    """The filters of some actions before a workload's application, none if no policy is for it."""
     policies = selected(snapshot.authorization_policies, proxy.workload, snapshot.mesh.root_namespace)
     name = "envoy.filters.http.rbac" if http else "envoy.filters.network.rbac"
     kind = "http" if http else "network"
     message = f"envoy.extensions.filters.{kind}.rbac.v3.RBAC"
     found = []
-    for action in (Action.CUSTOM, Action.AUDIT, Action.DENY, Action.ALLOW):
+    for action in actions:
         enforced = _rules(snapshot.mesh, action, [p for p in policies if not p.dry_run], http=http)
         tried = _rules(snapshot.mesh, action, [p for p in policies if p.dry_run], http=http)
         if enforced or tried:
@@ -124,8 +131,30 @@ def _matchers(mesh: MeshConfig, condition: Condition, value: str) -> list[Config
         return [_header(":authority", value, ignore_case=True)]
     if condition.header:
         return [_header(condition.header, value)]
-    # Of a token, which nobody has read.
+    if condition.claims:
+        return [_claim(condition.claims, value)]
+    if key == "request.auth.principal":
+        issuer, subject = request_principal(value)
+        return [_all([_metadata(["iss"], _matching(issuer)), _metadata(["sub"], _matching(subject))], "ids")]
+    # An attribute of a filter that is not in these proxies (experimental.envoy.filters).
     return [{"not_id": _ANY}]
+
+
+def _claim(path: Iterable[str], value: str) -> Config:
+    """A claim that is this text, or a list in which it stands. Numbers and truth values are no text."""
+    text = {"string_match": _text(value)}
+    return _metadata(path, {"or_match": {"value_matchers": [{"list_match": {"one_of": text}}, text]}})
+
+
+def _metadata(path: Iterable[str], value: Config) -> Config:
+    keys = [{"key": one} for one in (PAYLOAD, *path)]
+    return {"sourced_metadata": {"metadata_matcher": {"filter": JWT_FILTER, "path": keys, "value": value}}}
+
+
+def _matching(pattern: TextPattern) -> Config:
+    if pattern.kind is Kind.ANYTHING:
+        return {"string_match": {"safe_regex": {"regex": ".+"}}}
+    return {"string_match": {pattern.kind.value: pattern.text}}
 
 
 def _words(value: str) -> str:

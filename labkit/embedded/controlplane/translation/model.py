@@ -28,6 +28,7 @@ from labkit.policy.peer_authentication import (
 )
 from labkit.policy.protocols import Protocol, protocol_of
 from labkit.policy.proxy_config import ProxySettings, read_proxy_settings
+from labkit.policy.request_authentication import KeySource, RequestAuthentication
 from labkit.policy.sidecar_scope import ALLOW_ANY, SidecarScope
 from labkit.policy.virtual_service import VirtualService
 from labkit.policy.wasm_plugin import WasmPlugin
@@ -285,6 +286,8 @@ class Snapshot:
     policies: tuple[PeerAuthentication, ...] = ()
     configs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """The objects of Istio's other kinds, parsed, by kind; read them through the properties below."""
+    jwks: Mapping[KeySource, str] = field(default_factory=dict)
+    """The keys of token issuers that istiod has fetched."""
     effective: dict[Key, EffectiveMTLS] = field(default_factory=dict, compare=False, repr=False)
     """What is known already of `effective_mtls`: one push asks for a workload many times, and the next one again."""
 
@@ -299,6 +302,10 @@ class Snapshot:
     @property
     def authorization_policies(self) -> tuple[AuthorizationPolicy, ...]:
         return self.configs.get("AuthorizationPolicy", ())
+
+    @property
+    def request_authentications(self) -> tuple[RequestAuthentication, ...]:
+        return self.configs.get("RequestAuthentication", ())
 
     @property
     def virtual_services(self) -> tuple[VirtualService, ...]:

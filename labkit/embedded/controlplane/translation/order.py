@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from labkit.embedded.controlplane.translation.authorization import authorization_filters
+from labkit.embedded.controlplane.translation.authorization import FIRST, LAST, authorization_filters
+from labkit.embedded.controlplane.translation.jwt import jwt_filters
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.controlplane.translation.wasm import wasm_filters
 from labkit.embedded.envoy_messages import Config
@@ -28,9 +29,11 @@ def http_filters(snapshot: Snapshot, proxy: Sidecar, side: Side) -> list[Config]
     """The HTTP filters of a connection manager, before the router."""
     server = side is not Side.OUTBOUND
     return [
+        *(authorization_filters(snapshot, proxy, FIRST, http=True) if server else []),
         *wasm_filters(snapshot, proxy, "AUTHN", server=server),
-        *(authorization_filters(snapshot, proxy, http=True) if server else []),
+        *(jwt_filters(snapshot, proxy) if server else []),
         *wasm_filters(snapshot, proxy, "AUTHZ", server=server),
+        *(authorization_filters(snapshot, proxy, LAST, http=True) if server else []),
         *wasm_filters(snapshot, proxy, "STATS", server=server),
         *wasm_filters(snapshot, proxy, UNSPECIFIED_PHASE, server=server),
     ]
@@ -38,4 +41,4 @@ def http_filters(snapshot: Snapshot, proxy: Sidecar, side: Side) -> list[Config]
 
 def network_filters(snapshot: Snapshot, proxy: Sidecar, side: Side) -> list[Config]:
     """The network filters of a chain of TCP traffic, before the TCP proxy."""
-    return [] if side is Side.OUTBOUND else authorization_filters(snapshot, proxy, http=False)
+    return [] if side is Side.OUTBOUND else authorization_filters(snapshot, proxy, (*FIRST, *LAST), http=False)
