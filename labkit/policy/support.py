@@ -103,6 +103,18 @@ def _unopened_servers(obj: Mapping[str, Any]) -> Iterator[str]:
         yield f"port {port.get('number')} is not opened: gateways here do not serve {what}"
 
 
+def impossible(obj: Mapping[str, Any]) -> tuple[str, ...]:
+    """Why an object would do harm on the embedded mesh, so that it is refused."""
+    spec = obj.get("spec") or {}
+    if obj.get("kind") == "AuthorizationPolicy" and spec.get("action") == "CUSTOM":
+        name = (spec.get("provider") or {}).get("name") or ""
+        return (
+            f"available providers are [] but found {name!r}: the embedded control plane has no extension providers, "
+            "so CUSTOM would deny everything",
+        )
+    return ()
+
+
 def _at(value: Any, path: Sequence[str]) -> Iterator[Any]:
     """Every value at a path, through lists."""
     if isinstance(value, list | tuple):

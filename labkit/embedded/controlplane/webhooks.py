@@ -13,7 +13,6 @@ import logging
 import ssl
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,9 @@ from labkit.embedded.controlplane.injection import InjectionSettings, inject, ma
 from labkit.embedded.controlplane.kinds import KINDS
 from labkit.errors import InputError
 from labkit.pki import Leaf
-from labkit.policy.authorization import validate_authorization_policy
 from labkit.policy.injection import inject_refusal
-from labkit.policy.support import not_acted_on
-from labkit.policy.validation import Validation, validate_peer_authentication
+from labkit.policy.support import impossible, not_acted_on
+from labkit.policy.validation import Validation, validate
 from labkit.policy.workload import has_sidecar
 
 log = logging.getLogger(__name__)
@@ -37,24 +35,25 @@ Object = dict[str, Any]
 MAX_REVIEW_BYTES = 2 * 2**20
 
 
-def _readable(read: Callable[[Object], Any]) -> Callable[[Object], Validation]:
-    """A check that refuses what the control plane could not read, with the reason."""
+def judge_applied(obj: Object) -> Validation:
+    """What is said of an object of one of Istio's kinds when it is applied.
 
-    def validate(obj: Object) -> Validation:
-        try:
-            read(obj)
-        except InputError as error:
-            return Validation((" ".join(part for part in (error.what, error.meaning) if part),))
-        return Validation()
+    Istio's own words first. What they let pass and the embedded mesh cannot read, or must not do, is refused with the
+    reason; what it does not act on is a warning.
+    """
+    kind = str(obj.get("kind") or "")
+    said = validate(kind, obj)
+    errors = said.errors or (*impossible(obj), *_unreadable(kind, obj))
+    return Validation(errors, (*said.warnings, *not_acted_on(obj)))
 
-    return validate
 
-
-VALIDATORS: dict[str, Callable[[Object], Validation]] = {
-    **{kind: _readable(one.read) for kind, one in KINDS.items()},
-    "PeerAuthentication": validate_peer_authentication,
-    "AuthorizationPolicy": lambda obj: Validation(validate_authorization_policy(obj)),
-}
+def _unreadable(kind: str, obj: Object) -> tuple[str, ...]:
+    try:
+        if kind in KINDS:
+            KINDS[kind].read(obj)
+    except InputError as error:
+        return (" ".join(part for part in (error.what, error.meaning) if part),)
+    return ()
 
 
 class Counters:
@@ -119,12 +118,9 @@ class Webhooks:
     def review_validation(self, request: Object) -> Object:
         """The response to a review of one of Istio's resources."""
         obj = request.get("object")
-        kind = (request.get("kind") or {}).get("kind")
         if request.get("operation") not in ("CREATE", "UPDATE") or not obj:
             return {"allowed": True}
-        validate = VALIDATORS.get(str(kind))
-        validation = validate(obj) if validate else Validation()
-        validation = replace(validation, warnings=(*validation.warnings, *not_acted_on(obj)))
+        validation = judge_applied({"kind": (request.get("kind") or {}).get("kind"), **obj})
         self._counters.add("galley_validation_passed" if validation.valid else "galley_validation_failed")
         response: Object = {"allowed": validation.valid}
         if validation.warnings:

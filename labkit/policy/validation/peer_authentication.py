@@ -8,22 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from labkit.policy.modes import MutualTLSMode
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Errors refuse an object; warnings let it pass and are shown."""
-
-    errors: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def valid(self) -> bool:
-        return not self.errors
+from labkit.policy.validation.common import selector
+from labkit.policy.validation.findings import Findings, Validation, judge
 
 
 def validate_peer_authentication(obj: Mapping[str, Any]) -> Validation:
@@ -35,39 +24,21 @@ def validate_peer_authentication(obj: Mapping[str, Any]) -> Validation:
     if unreadable:
         return Validation(errors=tuple(unreadable))
     spec = obj.get("spec") or {}
-    errors, warnings = _check_selector(spec.get("selector"))
-    errors += _check_ports(spec)
-    return Validation(tuple(errors), tuple(warnings))
+    return judge([*selector(spec.get("selector")), *_ports(spec)])
 
 
 # pkg/config/validation/validation.go ValidatePeerAuthentication
-def _check_ports(spec: Mapping[str, Any]) -> list[str]:
+def _ports(spec: Mapping[str, Any]) -> Findings:
     ports = spec.get("portLevelMtls")
     if ports is None:
-        return []
-    errors = []
+        return
     if not ports:
-        errors.append("port level mTLS, if defined, must have at least one element")
-    errors += ["port must be in range 1..65535" for port in ports if not 1 <= int(port) <= 65535]
-    if not (spec.get("selector") or {}).get("matchLabels"):
-        errors.append("mesh/namespace peer authentication cannot have port level mTLS")
-    return errors
-
-
-# pkg/config/validation/validation.go validateWorkloadSelector
-def _check_selector(selector: Mapping[str, Any] | None) -> tuple[list[str], list[str]]:
-    if selector is None:
-        return [], []
-    labels = selector.get("matchLabels") or {}
-    if not labels:
-        return [], ["workload selector specified without labels"]
-    errors = []
-    for key, value in labels.items():
-        if not key:
-            errors.append(f'empty key is not supported in selector: "{key}={value}"')
-        if "*" in key or "*" in value:
-            errors.append(f'wildcard is not supported in selector: "{key}={value}"')
-    return errors, []
+        yield "port level mTLS, if defined, must have at least one element"
+    for port in ports:
+        if not 1 <= int(port) <= 65535:
+            yield "port must be in range 1..65535"
+    if ports and not (spec.get("selector") or {}).get("matchLabels"):
+        yield "mesh/namespace peer authentication cannot have port level mTLS"
 
 
 # pkg/config/validation/testdata/crds/peerauth-*.yaml
