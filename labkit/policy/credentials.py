@@ -14,6 +14,7 @@ CA_SUFFIX = "-cacert"
 PAIRS = (("cert", "key"), ("tls.crt", "tls.key"))
 """Tried in this order; both halves must be there."""
 CA_KEYS = ("cacert", "ca.crt")
+CRL_KEYS = ("crl", "ca.crl")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Credential:
     certificate: str = ""
     key: str = ""
     ca: str = ""
+    crl: str = ""
+    """Which certificates of that CA are revoked."""
 
     @property
     def complete(self) -> bool:
@@ -39,8 +42,8 @@ def read_credential(secrets: Mapping[str, Mapping[str, bytes]], name: str) -> Cr
     certificate, key = next(((data[a], data[b]) for a, b in PAIRS if data.get(a) and data.get(b)), (b"", b""))
     own = secrets.get(name + CA_SUFFIX)
     source = data if own is None else own
-    ca = next((source[one] for one in CA_KEYS if source.get(one)), b"")
-    return Credential(*(one.decode("ascii", "replace") for one in (certificate, key, ca)))
+    ca, crl = (next((source[one] for one in keys if source.get(one)), b"") for keys in (CA_KEYS, CRL_KEYS))
+    return Credential(*(one.decode("ascii", "replace") for one in (certificate, key, ca, crl)))
 
 
 def is_credential(data: Mapping[str, bytes]) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 
 from labkit.errors import InputError
@@ -16,6 +17,24 @@ from labkit.policy.virtual_service import VirtualService
 from labkit.policy.workload import Workload, labels_match
 
 HTTP_PROTOCOLS = frozenset({"HTTP", "HTTP2", "GRPC", "GRPC-WEB"})
+PASSES_ON = frozenset({"PASSTHROUGH", "AUTO_PASSTHROUGH"})
+"""The modes in which the gateway leaves TLS closed, and looks at its SNI alone."""
+TERMINATES = frozenset({"SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL"})
+
+
+class Serves(Enum):
+    """What a gateway does with the connections of a server (pkg/config/gateway/gateway.go of istio/istio)."""
+
+    HTTP = auto()
+    """Plaintext HTTP: routes by VirtualServices' `http`."""
+    HTTPS = auto()
+    """Opens TLS and finds HTTP in it: `http` routes."""
+    TCP = auto()
+    """Bytes, with TLS opened first where the server has some: `tcp` routes."""
+    TLS = auto()
+    """Leaves TLS closed, and chooses by SNI: `tls` routes."""
+    SERVICES = auto()
+    """AUTO_PASSTHROUGH: leaves the mesh's own TLS closed; its SNI names the service port."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +54,44 @@ class Server:
     hosts: tuple[ServerHost, ...]
     tls_mode: str = ""
     https_redirect: bool = False
-    credential_name: str = ""
+    credential_names: tuple[str, ...] = ()
+    """Secrets with a certificate each; Envoy presents the one that suits the client's SNI and algorithms."""
+    ca_credential: str = ""
+    """The Secret with what clients are verified by, where it is not that of the certificate."""
+    certificate_files: tuple[tuple[str, str], ...] = ()
+    """Certificate and key, as files."""
+    ca_file: str = ""
+    crl_file: str = ""
     subject_alt_names: tuple[str, ...] = ()
+    spki_pins: tuple[str, ...] = ()
+    hash_pins: tuple[str, ...] = ()
     min_version: str = ""
     max_version: str = ""
+    cipher_suites: tuple[str, ...] = ()
 
     @property
-    def plain_http(self) -> bool:
-        """Whether it serves HTTP without TLS."""
-        return self.protocol in HTTP_PROTOCOLS
+    def serves(self) -> Serves:
+        """What becomes of its connections."""
+        if self.protocol in HTTP_PROTOCOLS:
+            return Serves.HTTP
+        if self.tls_mode in PASSES_ON:
+            return Serves.TLS if self.tls_mode == "PASSTHROUGH" else Serves.SERVICES
+        return Serves.HTTPS if self.protocol == "HTTPS" and self.terminates else Serves.TCP
+
+    @property
+    def terminates(self) -> bool:
+        """Whether the gateway opens TLS."""
+        return self.tls_mode in TERMINATES
+
+    def lets_in(self, host: str) -> bool:
+        """Whether a host is among those that it serves, whoever routes them."""
+        return any(host_matches(one.host, host) for one in self.hosts)
+
+    @property
+    def sni_names(self) -> tuple[str, ...]:
+        """The names that lead a TLS connection here; none where `*` takes every SNI, and a connection without."""
+        names = tuple(sorted({one.host for one in self.hosts}))
+        return () if "*" in names else names
 
 
 @dataclass(frozen=True)
@@ -80,17 +128,36 @@ def _server(meta: Meta, written: Mapping[str, Any]) -> Server:
     mode = "" if tls is None or protocol in HTTP_PROTOCOLS else str(tls.get("mode") or "PASSTHROUGH")
     hosts = tuple(_host(meta, str(host)) for host in written.get("hosts") or ())
     settings = tls or {}
+    named = settings.get("credentialNames") or [settings.get("credentialName")]
     return Server(
         number,
         protocol,
         hosts,
         mode,
         bool(settings.get("httpsRedirect")),
-        credential_name=str(settings.get("credentialName") or ""),
+        credential_names=tuple(str(one) for one in named if one),
+        ca_credential=str(settings.get("caCertCredentialName") or ""),
+        certificate_files=tuple(_certificate_files(settings)),
+        ca_file=next((str(one["caCertificates"]) for one in _files(settings) if one.get("caCertificates")), ""),
+        crl_file=str(settings.get("caCrl") or ""),
         subject_alt_names=tuple(settings.get("subjectAltNames") or ()),
+        spki_pins=tuple(settings.get("verifyCertificateSpki") or ()),
+        hash_pins=tuple(settings.get("verifyCertificateHash") or ()),
         min_version=str(settings.get("minProtocolVersion") or ""),
         max_version=str(settings.get("maxProtocolVersion") or ""),
+        cipher_suites=tuple(str(one) for one in settings.get("cipherSuites") or ()),
     )
+
+
+def _files(settings: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Where files are named: at the server itself, and in its `tlsCertificates`."""
+    return (settings, *(settings.get("tlsCertificates") or ()))
+
+
+def _certificate_files(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for one in _files(settings):
+        if one.get("serverCertificate") and one.get("privateKey"):
+            yield str(one["serverCertificate"]), str(one["privateKey"])
 
 
 def _host(meta: Meta, written: str) -> ServerHost:
@@ -108,17 +175,31 @@ def gateways_for(gateways: Iterable[Gateway], workload: Workload) -> list[Gatewa
 
 
 def servers_by_port(gateways: Iterable[Gateway]) -> dict[int, list[tuple[Gateway, Server]]]:
-    """The servers of several Gateways, merged. The first one on a port decides what is spoken there.
+    """The servers of several Gateways, merged as in pilot/pkg/model/gateway.go, mergeGateways.
 
-    A later server that speaks something else on that port is left out: pilot/pkg/model/gateway.go, mergeGateways.
+    1. The first one on a port decides what is spoken there; a later one that speaks something else is left out.
+    2. Servers of HTTP share a port, and so do those with TLS, which SNI tells apart. One of TCP has its port alone.
+    3. Of two servers with TLS and a host in common on one port the second is left out whole.
     """
     ports: dict[int, list[tuple[Gateway, Server]]] = {}
+    names: dict[int, set[str]] = {}
     for gateway in gateways:
         for server in gateway.servers:
             there = ports.setdefault(server.port, [])
-            if not there or there[0][1].plain_http == server.plain_http:
+            if there and not _share(there[0][1], server):
+                continue
+            hosts = {one.host for one in server.hosts} if server.tls_mode else set()
+            taken = names.setdefault(server.port, set())
+            if not hosts & taken:
+                taken |= hosts
                 there.append((gateway, server))
-    return ports
+    return {port: servers for port, servers in ports.items() if servers}
+
+
+def _share(first: Server, second: Server) -> bool:
+    if first.serves is Serves.HTTP or second.serves is Serves.HTTP:
+        return first.serves is second.serves
+    return bool(first.tls_mode and second.tls_mode)
 
 
 def bound_hosts(

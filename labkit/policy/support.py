@@ -14,9 +14,7 @@ WHOLE = ""
 
 NOT_ACTED_ON: dict[str, dict[str, str]] = {
     "Gateway": {
-        "spec.servers.tls.serverCertificate": "certificates come from a Secret here; write credentialName",
-        "spec.servers.tls.credentialNames": "one certificate is served for a server; write credentialName",
-        "spec.servers.tls.cipherSuites": "the proxy's own list counts",
+        "spec.servers.bind": "a gateway listens on its pod's address",
     },
     "RequestAuthentication": {
         "spec.targetRef": "policies are for workloads by selector here",
@@ -29,7 +27,8 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
         "spec.http.delegate": "delegates are not followed; write the routes here",
         "spec.http.match.statPrefix": "no statistics of single routes are kept",
         "spec.http.fault.abort.grpcStatus": "faults answer with HTTP codes; write httpStatus",
-        "spec.tls": "routes by SNI are not followed",
+        "spec.tls.match.destinationSubnets": "routes go by SNI and port alone",
+        "spec.tcp.match.destinationSubnets": "routes go by port alone",
     },
     "DestinationRule": {
         "spec.trafficPolicy.loadBalancer.consistentHash": "requests are balanced by LEAST_REQUEST instead",
@@ -79,28 +78,10 @@ def not_acted_on(obj: Mapping[str, Any]) -> tuple[str, ...]:
         found += [f"host {one} has no effect: pods of the embedded mesh find only whole names" for one in patterns]
     if kind == "DestinationRule" and "PASSTHROUGH" in _at(obj, ["spec", "trafficPolicy", "loadBalancer", "simple"]):
         found.append("loadBalancer.simple PASSTHROUGH has no effect: LEAST_REQUEST balances instead")
-    if kind == "Gateway":
-        found += _unopened_servers(obj)
     if kind == "EnvoyFilter":
         used = set(_at(obj, ["spec", "configPatches", "applyTo"])) & _APPLY_TO
         found += [f"applyTo {one} has no effect: a running proxy takes it no more" for one in sorted(used)]
     return tuple(found)
-
-
-_OPENED_MODES = frozenset({"SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL"})
-_OPENED = frozenset({"HTTP", "HTTP2", "GRPC", "GRPC-WEB"})
-
-
-def _unopened_servers(obj: Mapping[str, Any]) -> Iterator[str]:
-    """Servers that an embedded gateway does not open: TCP, and TLS that it would have to pass through."""
-    for server in (obj.get("spec") or {}).get("servers") or ():
-        port = server.get("port") or {}
-        protocol = str(port.get("protocol") or "").upper()
-        mode = (server.get("tls") or {}).get("mode") or "PASSTHROUGH"
-        if protocol in _OPENED or (protocol == "HTTPS" and mode in _OPENED_MODES):
-            continue
-        what = f"{protocol} with tls.mode {mode}" if protocol in ("HTTPS", "TLS") else protocol
-        yield f"port {port.get('number')} is not opened: gateways here do not serve {what}"
 
 
 def impossible(obj: Mapping[str, Any]) -> tuple[str, ...]:

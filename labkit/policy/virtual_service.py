@@ -5,7 +5,7 @@ https://istio.io/latest/docs/reference/config/networking/virtual-service/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,10 +99,16 @@ class HttpRoute:
 
 @dataclass(frozen=True)
 class L4Route:
-    """One entry of `tcp` or `tls`: `sni` is empty for tcp."""
+    """One entry of `tcp` or `tls`: each match says where it counts, and the names of SNI; those are empty for tcp."""
 
     matches: tuple[tuple[Source, tuple[str, ...]], ...]
     destinations: tuple[WeightedDestination, ...]
+
+    def names_for(self, client: Workload, gateway: str, port: int) -> Iterator[tuple[str, ...]]:
+        """The SNI names of each match that counts for this proxy."""
+        for source, names in self.matches:
+            if source.includes(client, gateway, port):
+                yield names
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,8 @@ def parse_virtual_service(obj: Mapping[str, Any]) -> VirtualService:
         gateways=reader.gateways(spec.get("gateways") or (MESH,)),
         export_to=frozenset(spec.get("exportTo") or ()),
         http=tuple(reader.http_route(one) for one in spec.get("http") or ()),
-        tcp=tuple(reader.l4_route(one) for one in spec.get("tcp") or ()),
+        tcp=tuple(reader.l4_route(one, otherwise=({},)) for one in spec.get("tcp") or ()),
+        # Without a match a route of TLS is for nobody.
         tls=tuple(reader.l4_route(one) for one in spec.get("tls") or ()),
     )
 
@@ -162,6 +169,46 @@ def virtual_services_for(
         if matching:
             found.setdefault(max(matching, key=_specificity), []).append(one)
     return found[max(found, key=_specificity)] if found else []
+
+
+# pilot/pkg/networking/core/tls.go getConfigsForHost
+def routings_of(services: Iterable[VirtualService], client: Workload, host: str) -> list[VirtualService]:
+    """All that name a host for sidecars, the oldest first: for TCP and TLS they add up, and none is more specific."""
+    return [
+        one
+        for one in sorted(services, key=lambda one: one.meta.age_order)
+        if MESH in one.gateways
+        and one.visible_in(client.namespace)
+        and any(host_matches(pattern, host) for pattern in one.hosts)
+    ]
+
+
+def tcp_destinations_of(
+    services: Iterable[VirtualService], client: Workload, port: int, gateway: str = MESH
+) -> tuple[WeightedDestination, ...] | None:
+    """Where TCP goes, by the first route for this proxy; None without one."""
+    for one in services:
+        for route in one.tcp:
+            if route.destinations and any(True for _ in route.names_for(client, gateway, port)):
+                return route.destinations
+    return None
+
+
+def tls_destinations_of(
+    services: Iterable[VirtualService], client: Workload, port: int, gateway: str = MESH
+) -> Iterator[tuple[tuple[str, ...], tuple[WeightedDestination, ...]]]:
+    """Where TLS goes, by its SNI names; a name that an earlier route has is not said again.
+
+    Names are exact, or begin with `*.`; `*` is any, and stands for a match without names.
+    """
+    taken: set[str] = set()
+    for one in services:
+        for route in one.tls:
+            for names in route.names_for(client, gateway, port) if route.destinations else ():
+                new = tuple(name for name in dict.fromkeys(names or ("*",)) if name not in taken)
+                taken |= set(new)
+                if new:
+                    yield new, route.destinations
 
 
 def _specificity(pattern: str) -> tuple[bool, int]:
@@ -241,8 +288,8 @@ class _Reader:
             share = 100.0 if percentage is None else float(percentage.get("value") or 0)
             yield self.destination(entry.get("destination") or {}), share
 
-    def l4_route(self, written: Mapping[str, Any]) -> L4Route:
-        entries: Iterable[Mapping[str, Any]] = written.get("match") or ({},)
+    def l4_route(self, written: Mapping[str, Any], otherwise: tuple[Mapping[str, Any], ...] = ()) -> L4Route:
+        entries: Iterable[Mapping[str, Any]] = written.get("match") or otherwise
         matches = tuple((self.source(one), tuple(one.get("sniHosts") or ())) for one in entries)
         return L4Route(matches, self.weighted(written.get("route") or ()))
 

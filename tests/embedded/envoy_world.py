@@ -69,6 +69,13 @@ class EchoHTTP(BaseHTTPRequestHandler):
             super().handle()
 
 
+class _QuietServer(ThreadingHTTPServer):
+    """One that does not print the handshakes that clients break off."""
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+
 class EchoTCP(threading.Thread):
     """Sends back what it gets, after a greeting of its own name."""
 
@@ -322,6 +329,19 @@ class Mesh:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         self._closing += [server.server_close, server.shutdown]
 
+    def https_app(self, pod: str, port: int, leaf: Leaf, *, sidecar: bool = True) -> None:
+        """An application of a pod that speaks TLS of its own, and HTTP in it."""
+        address = inside_ip(self.ip(pod)) if sidecar else self.ip(pod)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(leaf.chain_pem + leaf.key_pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+        server = _QuietServer((address, listen_port(port)), EchoHTTP)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        self._closing += [server.server_close, server.shutdown]
+
     def tcp_app(self, pod: str, port: int, *, sidecar: bool = True) -> None:
         """A TCP application of a pod: inside, when the pod is redirected."""
         address = inside_ip(self.ip(pod)) if sidecar else self.ip(pod)
@@ -440,7 +460,14 @@ def curl(address: str, port: int, path: str = "/", *options: str) -> Curled:
 
 
 def talk(
-    address: str, port: int, sent: bytes, *, leaf: Leaf | None = None, alpn: tuple[str, ...] = (), tls: bool = True
+    address: str,
+    port: int,
+    sent: bytes,
+    *,
+    leaf: Leaf | None = None,
+    alpn: tuple[str, ...] = (),
+    tls: bool = True,
+    sni: str | None = None,
 ) -> tuple[bytes, x509.Certificate | None]:
     """Send bytes in plaintext or over TLS; what came back, and the certificate that the server presented.
 
@@ -451,7 +478,7 @@ def talk(
             if not tls:
                 plain.sendall(sent)
                 return plain.recv(65536), None
-            with _context(leaf, alpn).wrap_socket(plain) as connection:
+            with _context(leaf, alpn).wrap_socket(plain, server_hostname=sni) as connection:
                 der = connection.getpeercert(binary_form=True)
                 certificate = x509.load_der_x509_certificate(der) if der else None
                 connection.sendall(sent)

@@ -198,12 +198,15 @@ class Pusher:
     def _write_credentials(self, snapshot: Snapshot, proxy: Sidecar) -> None:
         """The certificates that a gateway's servers name. What is missing is not sent, so handshakes are cut."""
         directory = self.delivery.directory(proxy.key)
+        documents = gateway_tls.file_secrets(snapshot, proxy)
+        presented = gateway_tls.certificates_of(snapshot, proxy)
         for name in gateway_tls.credentials_of(snapshot, proxy):
             credential = self.state.credential(proxy.workload.namespace, name)
-            if not credential.complete:
+            if not credential.complete and name in presented:
                 log.warning("secret %s/%s has no certificate and key for a gateway", proxy.workload.namespace, name)
-            for sds_name, content in gateway_tls.secret_files(name, credential).items():
-                self.delivery.write(tls.secret_file(directory, sds_name), content)
+            documents |= gateway_tls.secret_files(name, credential)
+        for sds_name, content in documents.items():
+            self.delivery.write(tls.secret_file(directory, sds_name), content)
 
     def _lives(self, key: Key) -> bool:
         # A pod may have gone while a push waited; its documents are removed by the next one.

@@ -16,8 +16,11 @@ def obj(kind: str, **spec: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        (obj("Gateway", servers=[{"port": {"number": 1, "protocol": "TCP"}}]), "port 1 is not opened"),
-        (obj("Gateway", servers=[{"port": {"number": 1, "protocol": "HTTPS"}, "tls": {}}]), "tls.mode PASSTHROUGH"),
+        (obj("Gateway", servers=[{"port": {"number": 1, "protocol": "TCP"}, "bind": "10.0.0.1"}]), "spec.servers.bind"),
+        (
+            obj("VirtualService", tls=[{"match": [{"sniHosts": ["a"], "destinationSubnets": ["10.0.0.0/8"]}]}]),
+            "by SNI and port",
+        ),
         (obj("VirtualService", http=[{}, {"corsPolicy": {"allowMethods": ["GET"]}}]), "spec.http.corsPolicy"),
         (
             obj("DestinationRule", host="a", trafficPolicy={"loadBalancer": {"consistentHash": {"useSourceIp": True}}}),
@@ -46,6 +49,8 @@ def test_a_part_without_effect_is_named(written: dict[str, Any], words: str) -> 
         obj("RequestAuthentication", jwtRules=[{"issuer": "a"}]),
         obj("EnvoyFilter", configPatches=[{"applyTo": "CLUSTER", "match": {"context": "ANY"}}]),
         obj("Gateway", servers=[{"port": {"protocol": "HTTPS"}, "tls": {"mode": "MUTUAL", "credentialName": "a"}}]),
+        obj("Gateway", servers=[{"port": {"protocol": "TLS"}, "tls": {}}, {"port": {"protocol": "TCP"}}]),
+        obj("VirtualService", tls=[{"match": [{"sniHosts": ["a"]}]}]),
         obj("Sidecar", egress=[{"hosts": ["./*"]}]),
     ],
     ids=lambda written: written["kind"],

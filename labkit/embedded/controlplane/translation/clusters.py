@@ -260,6 +260,11 @@ def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, rule_tls: ClientTLSSett
     return result
 
 
+def marked_mtls(endpoint: Config) -> bool:
+    """Whether an endpoint of an Envoy cluster is one that clients reach by mTLS."""
+    return SOCKET_MATCH in endpoint.get("metadata", {}).get("filter_metadata", {})
+
+
 def tls_modes(snapshot: Snapshot, namespaces: Collection[str] | None = None) -> dict[tuple[str, str], bool]:
     """Which endpoints are to be reached by mTLS, by Envoy cluster and address; in some namespaces, or in all."""
     return {

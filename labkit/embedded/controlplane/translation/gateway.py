@@ -7,11 +7,9 @@
    first (pilot/pkg/networking/core/gateway.go, buildGatewayHTTPRouteConfig).
 4. `httpsRedirect` answers 301 for the server's hosts, whatever routes there are.
 5. A caller's X-Forwarded-Client-Cert is removed: SANITIZE_SET.
+6. Servers with TLS have a chain each, chosen by SNI; their TLS is in `gateway_tls`.
+7. Servers that are not HTTP are in `gateway_l4`. A port for which no chain is left is not opened.
 PeerAuthentication does not touch these listeners. As a client, a gateway is a proxy like any other.
-
-6. Servers of HTTPS have a chain each, chosen by SNI; their TLS is in `gateway_tls`.
-
-Simplified: servers of TLS that is passed through, and those of TCP, are not opened; `policy.support` warns of them.
 """
 
 from __future__ import annotations
@@ -19,12 +17,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from labkit.embedded import addresses
-from labkit.embedded.controlplane.translation import filters, order, routes
-from labkit.embedded.controlplane.translation.gateway_tls import server_context, terminates
+from labkit.embedded.controlplane.translation import filters, gateway_l4, network_chains, order, routes
+from labkit.embedded.controlplane.translation.gateway_tls import server_context
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot, target_port
 from labkit.embedded.envoy_messages import Config, socket_address
 from labkit.policy.client_tls import offered_alpn
-from labkit.policy.gateway import Gateway, Server, bound_hosts, gateways_for, servers_by_port
+from labkit.policy.gateway import Gateway, Server, Serves, bound_hosts, gateways_for, servers_by_port
 from labkit.policy.protocols import Protocol
 
 Servers = list[tuple[Gateway, Server]]
@@ -38,13 +36,13 @@ def make_gateway_listeners(snapshot: Snapshot, proxy: Sidecar, directory: Path) 
         number = _target(snapshot, proxy, port)
         if number in listeners:
             continue
-        secured = [(gateway, server) for gateway, server in servers if terminates(server)]
-        if servers[0][1].plain_http:
+        if servers[0][1].serves is Serves.HTTP:
             chains = [{"filters": [_manager(snapshot, proxy, port, number, servers)]}]
-            listeners[number] = _listener(proxy, number, chains)
-        elif secured:
-            chains = _secured_chains(snapshot, proxy, directory, port, number, secured)
-            listeners[number] = {**_listener(proxy, number, chains), "listener_filters": [filters.tls_inspector()]}
+        else:
+            several = (_chains(snapshot, proxy, directory, number, one) for one in servers)
+            chains = network_chains.distinct(chain for chains in several for chain in chains)
+        if chains:
+            listeners[number] = _listener(proxy, number, chains, inspects=bool(servers[0][1].tls_mode))
     return list(listeners.values())
 
 
@@ -57,31 +55,32 @@ def _target(snapshot: Snapshot, proxy: Sidecar, port: int) -> int:
     return port
 
 
-def _listener(proxy: Sidecar, number: int, chains: list[Config]) -> Config:
-    return {
+def _listener(proxy: Sidecar, number: int, chains: list[Config], *, inspects: bool) -> Config:
+    listener: Config = {
         "name": f"0.0.0.0_{number}",
         "address": socket_address(proxy.address, addresses.listen_port(number)),
         "traffic_direction": "OUTBOUND",
         "filter_chains": chains,
     }
+    if inspects:
+        listener["listener_filters"] = [filters.tls_inspector()]
+    return listener
 
 
-def _secured_chains(
-    snapshot: Snapshot, proxy: Sidecar, directory: Path, port: int, number: int, servers: Servers
+def _chains(
+    snapshot: Snapshot, proxy: Sidecar, directory: Path, number: int, bound: tuple[Gateway, Server]
 ) -> list[Config]:
-    """One chain for each server, chosen by SNI; the first of two for the same names counts."""
-    chains: dict[tuple[str, ...], Config] = {}
-    for gateway, server in servers:
-        names = tuple(sorted({one.host for one in server.hosts}))
-        # `*` takes every SNI, and none at all.
-        match = {} if "*" in names else {"server_names": list(names)}
-        chain = {
-            "filter_chain_match": match,
-            "filters": [_manager(snapshot, proxy, port, number, [(gateway, server)])],
+    """The chains of one server that is not plaintext HTTP."""
+    gateway, server = bound
+    if server.serves is not Serves.HTTPS:
+        return gateway_l4.chains(snapshot, proxy, directory, gateway, server)
+    return [
+        {
+            "filter_chain_match": network_chains.by_sni(server.sni_names),
+            "filters": [_manager(snapshot, proxy, server.port, number, [bound])],
             "transport_socket": server_context(snapshot, directory, server),
         }
-        chains.setdefault(() if "*" in names else names, chain)
-    return list(chains.values())
+    ]
 
 
 def _manager(snapshot: Snapshot, proxy: Sidecar, port: int, number: int, servers: Servers) -> Config:

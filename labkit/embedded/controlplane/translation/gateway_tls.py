@@ -1,29 +1,42 @@
 """TLS of a gateway's servers: what is presented, what is asked of clients, where the certificates come from. Pure.
 
-pilot/pkg/networking/core/gateway.go buildGatewayListenerTLSContext of istio/istio. Certificates come by SDS under the
-name of the credential, so that a changed Secret is in force without a new listener. A Secret that is missing leaves the
-port open and cuts every handshake.
+pilot/pkg/networking/core/gateway.go buildGatewayListenerTLSContext and pilot/pkg/security/model/authentication.go of
+istio/istio. Certificates come by SDS, from Secrets and from files alike, so that a change is in force without a new
+listener, and what is missing or broken concerns one server alone: the port stays open and cuts every handshake.
+
+A file's path is one of the machine, see the README. If it cannot be read, Envoy refuses the secret (an event on the
+Gateway has its words) and asks again once the Gateway changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from labkit.embedded.controlplane.translation import tls
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.envoy_messages import SECRET_TYPE, TYPE, Config, discovery_response, rest_source
 from labkit.policy.credentials import Credential
-from labkit.policy.gateway import Server, gateways_for
+from labkit.policy.gateway import Server, Serves, gateways_for
+from labkit.policy.inbound import SERVER_ALPN_HTTP, SERVER_ALPN_TCP
 
-TERMINATING = frozenset({"SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL", "ISTIO_MUTUAL"})
 _ASKS = frozenset({"MUTUAL", "OPTIONAL_MUTUAL"})
 _VERSIONS = {f"TLSV1_{minor}": f"TLSv1_{minor}" for minor in range(4)}
 
-
-def terminates(server: Server) -> bool:
-    """Whether the gateway opens the TLS of a server, and finds HTTP in it."""
-    return server.protocol == "HTTPS" and server.tls_mode in TERMINATING
+# pkg/config/security/security.go ValidCipherSuites: what else is written is left out, for Envoy would refuse it.
+CIPHER_SUITES = frozenset(
+    {
+        *(
+            f"ECDHE-{kind}-{cipher}"
+            for kind in ("ECDSA", "RSA")
+            for cipher in (
+                *("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA"),
+            )
+        ),
+        *("AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA"),
+    }
+)
 
 
 def certificate_secret(credential: str) -> str:
@@ -38,31 +51,24 @@ def ca_secret(credential: str) -> str:
 
 def server_context(snapshot: Snapshot, directory: Path, server: Server) -> Config:
     """The transport socket of a server that terminates."""
-    alpn = ["h2", "http/1.1"]
-    if server.tls_mode == "ISTIO_MUTUAL":
+    mesh_own = server.tls_mode == "ISTIO_MUTUAL"
+    alpn = SERVER_ALPN_TCP if mesh_own and server.serves is Serves.TCP else SERVER_ALPN_HTTP
+    if mesh_own:
         # The mesh's own certificates; the trust domain is not looked at (subjectAltNames only).
         common = tls.common_context(directory, alpn)
     else:
+        names = [*map(certificate_secret, server.credential_names), *(name for name, _ in _file_certificates(server))]
         common = {
-            "alpn_protocols": alpn,
-            "tls_certificate_sds_secret_configs": [_sds(certificate_secret(server.credential_name))],
+            "alpn_protocols": list(alpn),
+            "tls_certificate_sds_secret_configs": [_sds(name) for name in names],
         }
-        if server.tls_mode in _ASKS:
-            names = [
-                {"san_type": kind, "matcher": {"exact": name}}
-                for name in server.subject_alt_names
-                for kind in ("DNS", "URI")
-            ]
-            common["combined_validation_context"] = {
-                "default_validation_context": {"match_typed_subject_alt_names": names} if names else {},
-                "validation_context_sds_secret_config": _sds(ca_secret(server.credential_name)),
-            }
-    limits = {
-        "tls_minimum_protocol_version": _VERSIONS.get(server.min_version),
-        "tls_maximum_protocol_version": _VERSIONS.get(server.max_version),
-    }
-    if any(limits.values()):
-        common["tls_params"] = {name: value for name, value in limits.items() if value}
+    if mesh_own or server.tls_mode in _ASKS:
+        asked = common.setdefault("combined_validation_context", {})
+        asked["default_validation_context"] = _expected(server)
+        if not mesh_own:
+            asked["validation_context_sds_secret_config"] = _sds(_ca_name(server))
+    if limits := _limits(server):
+        common["tls_params"] = limits
     return {
         "name": tls.TLS_SOCKET,
         "typed_config": {
@@ -73,17 +79,84 @@ def server_context(snapshot: Snapshot, directory: Path, server: Server) -> Confi
     }
 
 
+def _expected(server: Server) -> Config:
+    """What a client's certificate must be, beyond its authority."""
+    names = [
+        {"san_type": kind, "matcher": {"exact": name}} for name in server.subject_alt_names for kind in ("DNS", "URI")
+    ]
+    found = {
+        "match_typed_subject_alt_names": names,
+        "verify_certificate_spki": list(server.spki_pins),
+        "verify_certificate_hash": list(server.hash_pins),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _limits(server: Server) -> Config:
+    found = {
+        "tls_minimum_protocol_version": _VERSIONS.get(server.min_version),
+        "tls_maximum_protocol_version": _VERSIONS.get(server.max_version),
+        "cipher_suites": list(dict.fromkeys(one for one in server.cipher_suites if one in CIPHER_SUITES)),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
 def _sds(name: str) -> Config:
     # Without a limit the whole listener would wait for a Secret that nobody has made.
     return {"name": name, "sds_config": {**rest_source(), "initial_fetch_timeout": "1s"}}
 
 
+def _ca_name(server: Server) -> str:
+    if server.ca_credential:
+        return ca_secret(server.ca_credential)
+    if server.credential_names:
+        return ca_secret(server.credential_names[0])
+    return _file_name("ca", server.ca_file, server.crl_file)
+
+
+def _file_certificates(server: Server) -> Iterator[tuple[str, tuple[str, str]]]:
+    # Istio calls them file-cert:<certificate>~<key>; here the name is part of a path.
+    for pair in () if server.credential_names else server.certificate_files:
+        yield _file_name("cert", *pair), pair
+
+
+def _file_name(kind: str, *paths: str) -> str:
+    return f"file-{kind}-{sha256('~'.join(paths).encode()).hexdigest()[:16]}"
+
+
 def credentials_of(snapshot: Snapshot, proxy: Sidecar) -> list[str]:
     """The credentials that a gateway pod needs, by name."""
-    servers: Iterable[Server] = (
-        server for gateway in gateways_for(snapshot.gateways, proxy.workload) for server in gateway.servers
-    )
-    return sorted({one.credential_name for one in servers if terminates(one) and one.credential_name})
+    names = {
+        name
+        for one in _servers(snapshot, proxy)
+        for name in (*one.credential_names, one.ca_credential if one.tls_mode in _ASKS else "")
+    }
+    return sorted(names - {""})
+
+
+def certificates_of(snapshot: Snapshot, proxy: Sidecar) -> set[str]:
+    """Of these credentials, those that a certificate and its key are asked of."""
+    return {name for one in _servers(snapshot, proxy) for name in one.credential_names}
+
+
+def _servers(snapshot: Snapshot, proxy: Sidecar) -> Iterable[Server]:
+    gateways = gateways_for(snapshot.gateways, proxy.workload)
+    return [server for gateway in gateways for server in gateway.servers if server.terminates]
+
+
+def file_secrets(snapshot: Snapshot, proxy: Sidecar) -> dict[str, Config]:
+    """The SDS documents of certificates that are files, by SDS name. Envoy reads the files, and watches them."""
+    documents = {}
+    for server in _servers(snapshot, proxy):
+        for name, (certificate, key) in _file_certificates(server):
+            pair = {"certificate_chain": {"filename": certificate}, "private_key": {"filename": key}}
+            documents[name] = _document({"name": name, "tls_certificate": pair})
+        if server.ca_file and server.tls_mode in _ASKS and not (server.ca_credential or server.credential_names):
+            trusted: Config = {"trusted_ca": {"filename": server.ca_file}}
+            if server.crl_file:
+                trusted["crl"] = {"filename": server.crl_file}
+            documents[_ca_name(server)] = _document({"name": _ca_name(server), "validation_context": trusted})
+    return documents
 
 
 def secret_files(name: str, credential: Credential) -> dict[str, Config]:
@@ -97,8 +170,14 @@ def secret_files(name: str, credential: Credential) -> dict[str, Config]:
                 "private_key": {"inline_string": credential.key},
             },
         }
-        files[certificate_secret(name)] = discovery_response(SECRET_TYPE, "", [secret])
+        files[certificate_secret(name)] = _document(secret)
     if credential.ca:
-        trusted = {"name": ca_secret(name), "validation_context": {"trusted_ca": {"inline_string": credential.ca}}}
-        files[ca_secret(name)] = discovery_response(SECRET_TYPE, "", [trusted])
+        trusted: Config = {"trusted_ca": {"inline_string": credential.ca}}
+        if credential.crl:
+            trusted["crl"] = {"inline_string": credential.crl}
+        files[ca_secret(name)] = _document({"name": ca_secret(name), "validation_context": trusted})
     return files
+
+
+def _document(secret: Config) -> Config:
+    return discovery_response(SECRET_TYPE, "", [secret])

@@ -355,6 +355,14 @@ class Snapshot:
         services = self.services.values()
         return any(one.export_to for one in services) or len({one.host for one in services}) < len(services)
 
+    def service_named(self, host: str) -> Service | None:
+        """The service of a host name."""
+        return self._by_host.get(host)
+
+    @cached_property
+    def _by_host(self) -> dict[str, Service]:
+        return {service.host: service for service in reversed([*self.services.values()])}
+
     def services_in_order(self) -> list[Service]:
         """All services, oldest first: where two want the same, Istio prefers the older one."""
         return sorted(self.services.values(), key=lambda service: (service.created, service.key))

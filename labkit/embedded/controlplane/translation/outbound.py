@@ -9,14 +9,19 @@ directly and in plaintext: that is what Istio's PassthroughCluster does with it,
 from __future__ import annotations
 
 from labkit.embedded import addresses
-from labkit.embedded.controlplane.translation import filters, order, routes
+from labkit.embedded.controlplane.translation import filters, network_chains, order, routes, scoping
 from labkit.embedded.controlplane.translation.clusters import SPEAKS_HTTP2, captured_ports, cluster_name, originates_tls
 from labkit.embedded.controlplane.translation.model import Service, ServicePort, Sidecar, Snapshot
 from labkit.embedded.envoy_messages import Config, socket_address
 from labkit.policy.client_tls import offered_alpn
 from labkit.policy.inbound import ARRIVES_AS_HTTP
 from labkit.policy.protocols import Handling, Protocol
-from labkit.policy.virtual_service import virtual_service_for
+from labkit.policy.virtual_service import (
+    routings_of,
+    tcp_destinations_of,
+    tls_destinations_of,
+    virtual_service_for,
+)
 
 
 def make_outbound_listeners(snapshot: Snapshot, sidecar: Sidecar) -> list[Config]:
@@ -34,10 +39,6 @@ def _listener(
 ) -> Config:
     http1 = [_http(snapshot, sidecar, service, port, offered_alpn(port.protocol, http=True))]
     http2 = [_http(snapshot, sidecar, service, port, offered_alpn(Protocol.HTTP2, http=True))]
-    tcp = [
-        *order.network_filters(snapshot, sidecar, order.Side.OUTBOUND),
-        _tcp(snapshot, sidecar, service, port),
-    ]
     listener: Config = {
         "name": f"{service.cluster_ip}_{port.number}",
         "address": socket_address(*address),
@@ -47,6 +48,9 @@ def _listener(
     if handling is Handling.HTTP:
         speaks = http2 if port.protocol in SPEAKS_HTTP2 else http1
         return {**listener, "filter_chains": [{"filters": speaks}]}
+    if port.protocol in (Protocol.HTTPS, Protocol.TLS):
+        return {**listener, **_by_sni(snapshot, sidecar, service, port)}
+    tcp = _bytes(snapshot, sidecar, service, port)
     if handling is Handling.TCP:
         return {**listener, "filter_chains": [{"filters": tcp}]}
     http1_name, http2_name = ARRIVES_AS_HTTP
@@ -84,11 +88,38 @@ def _http(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServiceP
     )
 
 
-def _tcp(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort) -> Config:
-    routed = virtual_service_for(snapshot.virtual_services, sidecar.workload, service.host)
-    chosen = routes.tcp_clusters(snapshot, sidecar, routed, port=port.number) if routed else None
-    proxy = filters.tcp_proxy(snapshot.mesh, cluster_name(service, port))
-    if chosen:
-        del proxy["typed_config"]["cluster"]
-        proxy["typed_config"] |= chosen
-    return proxy
+def _bytes(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort) -> list[Config]:
+    """The network filters of a port that is no HTTP."""
+    routed = routings_of(snapshot.virtual_services, sidecar.workload, service.host)
+    destinations = tcp_destinations_of(routed, sidecar.workload, port.number)
+    before = order.network_filters(snapshot, sidecar, order.Side.OUTBOUND)
+    if destinations:
+        return network_chains.bytes_to(snapshot, destinations, port.number, before)
+    return [*before, filters.tcp_proxy(snapshot.mesh, cluster_name(service, port))]
+
+
+def _by_sni(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort) -> Config:
+    """The chains of a port of TLS, and what is needed to choose among them.
+
+    `tcp` routes do not count here. Without a route of TLS the service's own cluster is meant; with one, a name that
+    none takes is unknown traffic (pilot/pkg/networking/core/tls.go buildSidecarOutboundTLSFilterChainOpts).
+    """
+    routed = routings_of(snapshot.virtual_services, sidecar.workload, service.host)
+    found = list(tls_destinations_of(routed, sidecar.workload, port.number))
+    before = order.network_filters(snapshot, sidecar, order.Side.OUTBOUND)
+    own = [*before, filters.tcp_proxy(snapshot.mesh, cluster_name(service, port))]
+    if not found:
+        return {"filter_chains": [{"filters": own}]}
+    chains: list[Config] = [
+        {
+            "filter_chain_match": network_chains.by_sni(names),
+            "filters": network_chains.bytes_to(snapshot, destinations, port.number, before),
+        }
+        for names, destinations in found
+    ]
+    unknown = scoping.unknown_filters(snapshot, sidecar, service, port) or own
+    return {
+        "filter_chains": network_chains.distinct(chains),
+        "default_filter_chain": {"filters": unknown},
+        "listener_filters": [filters.tls_inspector()],
+    }

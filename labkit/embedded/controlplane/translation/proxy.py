@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.embedded.controlplane.translation import clusters, gateway, inbound, outbound, scoping, special
+from labkit.embedded.controlplane.translation import clusters, gateway, gateway_l4, inbound, outbound, scoping, special
 from labkit.embedded.controlplane.translation.envoy_filters import apply_envoy_filters
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.envoy_messages import (
@@ -84,7 +84,10 @@ def _gateway_config(snapshot: Snapshot, proxy: Sidecar, directory: Path) -> Prox
         special.make_agent_listener(proxy),
         special.make_ready_listener(proxy),
     )
-    envoy_clusters = tuple(clusters.make_outbound_clusters(known, proxy, directory))
+    envoy_clusters = (
+        *clusters.make_outbound_clusters(known, proxy, directory),
+        *gateway_l4.make_dnat_clusters(known, proxy, directory),
+    )
     return patched(snapshot, proxy, ProxyConfig(listeners, envoy_clusters), for_gateway=True)
 
 

@@ -3,7 +3,7 @@
 pilot/pkg/networking/core/route/route.go of istio/istio. What the objects mean is said in `policy.virtual_service`.
 
 1. Routes keep their order; behind one that catches everything none is written.
-2. A destination that does not exist keeps its name: the request is answered 503, response flag NC.
+2. A destination that does not exist is answered 503, response flag NC (see `destinations`).
 3. Where a VirtualService routes a host and nothing matches, the answer is 404.
 
 Simplified: delegates, corsPolicy and gRPC faults are not read.
@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from labkit.embedded.controlplane.translation.destinations import destination_cluster, shared
 from labkit.embedded.controlplane.translation.filters import typed
-from labkit.embedded.controlplane.translation.model import Service, Sidecar, Snapshot
+from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE
+from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.envoy_messages import TYPE, Config
 from labkit.policy.durations import as_protobuf
 from labkit.policy.virtual_service import (
     MESH,
-    Destination,
     HttpMatch,
     HttpRoute,
     StringMatch,
@@ -83,32 +84,6 @@ def has_fault(routes: Iterable[Config]) -> bool:
 def fault_filter() -> Config:
     """The filter that faults of routes act through."""
     return typed(FAULT, _FAULT_MESSAGE)
-
-
-def destination_cluster(snapshot: Snapshot, destination: Destination, port: int) -> str:
-    """The name of the Envoy cluster that a destination means, for a request to `port`."""
-    service = service_of(snapshot, destination.host)
-    number = destination.port
-    if not number:
-        ports = [one.number for one in service.ports] if service else []
-        # A Service with one port needs none named; else the port that was asked for.
-        number = ports[0] if len(ports) == 1 else port
-    return f"outbound|{number}|{destination.subset}|{destination.host}"
-
-
-def service_of(snapshot: Snapshot, host: str) -> Service | None:
-    """The service of a host name."""
-    return next((one for one in snapshot.services.values() if one.host == host), None)
-
-
-def tcp_clusters(
-    snapshot: Snapshot, proxy: Sidecar, virtual_service: VirtualService, *, port: int, gateway: str = MESH
-) -> Config | None:
-    """`cluster` or `weighted_clusters` of a TCP proxy, by the first route for this client; None without one."""
-    for route in virtual_service.tcp:
-        if any(source.includes(proxy.workload, gateway, port) for source, _ in route.matches):
-            return _clusters(snapshot, route.destinations, port, plain=True)
-    return None
 
 
 def _reachable(
@@ -205,23 +180,17 @@ def _action(snapshot: Snapshot, route: HttpRoute, match: HttpMatch, port: int) -
     return action
 
 
-def _clusters(
-    snapshot: Snapshot, destinations: tuple[WeightedDestination, ...], port: int, *, plain: bool = False
-) -> Config:
-    names = [(destination_cluster(snapshot, one.destination, port), one) for one in destinations]
-    if not names:
-        return {"cluster": "BlackHoleCluster"}
-    if len(names) == 1 and not names[0][1].headers:
-        return {"cluster": names[0][0]}
+def _clusters(snapshot: Snapshot, destinations: tuple[WeightedDestination, ...], port: int) -> Config:
+    if not destinations:
+        return {"cluster": BLACK_HOLE}
+    if len(destinations) == 1 and not destinations[0].headers:
+        return {"cluster": destination_cluster(snapshot, destinations[0].destination, port)}
     clusters = []
-    for name, one in names:
-        # One destination alone gets all, whatever its weight; among several, without a weight it gets nothing.
-        weight = one.weight if len(names) > 1 else 100
-        entry: Config = {"name": name, "weight": weight}
-        if not plain:
-            _headers(entry, one.headers)
+    for one, weight in shared(destinations):
+        entry: Config = {"name": destination_cluster(snapshot, one.destination, port), "weight": weight}
+        _headers(entry, one.headers)
         clusters.append(entry)
-    return {"weighted_clusters": {"clusters": [one for one in clusters if one["weight"]]}}
+    return {"weighted_clusters": {"clusters": clusters}}
 
 
 def _retries(written: Mapping[str, Any] | None) -> Config | None:

@@ -86,6 +86,21 @@ def make_blocking_listeners(snapshot: Snapshot, proxy: Sidecar) -> list[Config]:
     return [{**listener, "traffic_direction": "OUTBOUND", **_refusal(snapshot)}]
 
 
+def unknown_filters(snapshot: Snapshot, proxy: Sidecar, service: Service, port: ServicePort) -> list[Config]:
+    """What becomes of traffic at a service's address that none of its routes takes (getFallthroughFilterChain).
+
+    Under ALLOW_ANY it is passed on to where it was meant for. For a host outside of Kubernetes that is where its name
+    leads, which here only the service's own cluster knows: then there are none.
+    """
+    scope = scope_of(snapshot, proxy)
+    if ((scope and scope.outbound_policy) or snapshot.mesh.outbound_policy) == REGISTRY_ONLY:
+        return [filters.tcp_proxy(snapshot.mesh, BLACK_HOLE)]
+    if service.hostname:
+        return []
+    wire = addresses.listen_port(port.number)
+    return [filters.to_address(service.cluster_ip, wire), filters.tcp_proxy(snapshot.mesh, PASSTHROUGH)]
+
+
 def _listener(snapshot: Snapshot, proxy: Sidecar, service: Service, port: ServicePort, *, blocked: bool) -> Config:
     wire = addresses.listen_port(port.number)
     listener: Config = {
