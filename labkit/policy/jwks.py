@@ -45,7 +45,7 @@ def check_jwks(text: str) -> None:
     """
     try:
         parsed = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"The key set is no JSON: {error}", field="jwks") from error
     keys = parsed.get("keys") if isinstance(parsed, dict) else None
     if not isinstance(keys, list) or not keys:

@@ -36,6 +36,7 @@ from labkit.embedded.controlplane import webhooks
 from labkit.embedded.controlplane.authority import Certificates, MeshTrust, load_trust
 from labkit.embedded.controlplane.delivery import Delivery
 from labkit.embedded.controlplane.injection import InjectionSettings, injection_settings
+from labkit.embedded.controlplane.issuer_keys import IssuerKeys
 from labkit.embedded.controlplane.kinds import KINDS
 from labkit.embedded.controlplane.pushing import Pusher
 from labkit.embedded.controlplane.rejections import Rejections
@@ -63,6 +64,7 @@ class Istiod:
         self._injection = InjectionSettings(settings.revision)
         self._webhook_tls: Any = None
         self._pusher: Pusher | None = None
+        self._keys: IssuerKeys | None = None
         self._xds: XdsServer | None = None
 
     async def run(self) -> None:
@@ -143,11 +145,13 @@ class Istiod:
             webhooks.present(self._webhook_tls, self._webhook_leaf(changed.issuer))
 
         secrets = TrustSecrets(api, self.settings.namespace, trust, on_trust)
-        informers = [*self._sources(api), *roots.informers, *bundles.informers, *secrets.informers]
-        async with asyncio.TaskGroup() as tasks:
+        self._keys = IssuerKeys(self.state, self._poke)
+        informers = [*self._sources(api, self._keys), *roots.informers, *bundles.informers, *secrets.informers]
+        async with self._keys, asyncio.TaskGroup() as tasks:
             for informer in informers:
                 tasks.create_task(informer.run())
             await asyncio.gather(*(informer.synced.wait() for informer in informers))
+            await self._keys.all_tried()
             pusher.remove_leftovers()
             await pusher.push(self.state.take_dirt())
             # Not earlier: whoever asks is to be answered from what this istiod knows.
@@ -157,7 +161,7 @@ class Istiod:
             pusher.poke()
             log.info("ready: revision %s, %d sidecars", self.settings.revision, len(self.state.sidecars))
 
-    def _sources(self, api: ApiClient) -> list[Informer]:
+    def _sources(self, api: ApiClient, keys: IssuerKeys) -> list[Informer]:
         """What the configuration of the sidecars is made from."""
         state, namespace = self.state, self.settings.namespace
         handlers: list[tuple[Resource, Handler]] = [
@@ -165,12 +169,13 @@ class Istiod:
             (SERVICES, state.on_service),
             (SECRETS, state.on_secret),
             (ENDPOINTSLICES, state.on_slice),
-            *((one.resource, partial(state.on_config, one.kind)) for one in KINDS.values()),
+            *((one.resource, partial(state.on_config, one.kind)) for one in KINDS.values() if one.kind != keys.kind),
+            (KINDS[keys.kind].resource, keys.on_policy),
         ]
         informers = [Informer(api, resource, handler, self._poke) for resource, handler in handlers]
         return [*informers, Informer(api, CONFIGMAPS, self._on_configmap, self._poke, namespace=namespace)]
 
-    def _poke(self, _event: str, _obj: Object) -> None:
+    def _poke(self, *_event: object) -> None:
         if self.ready and self._pusher:
             self._pusher.poke()
 
@@ -211,5 +216,8 @@ class Istiod:
             values["pilot_total_xds_rejects"] = self._xds.rejections if self._xds else 0
             values["pilot_last_push_seconds"] = pusher.last_push_seconds
             values["citadel_server_success_cert_issuance_count"] = pusher.certificates.issued
+        if self._keys:
+            values["pilot_jwks_resolver_network_fetch_success_total"] = self._keys.fetched
+            values["pilot_jwks_resolver_network_fetch_fail_total"] = self._keys.failed
         lines += [f"{name} {value:g}" for name, value in values.items()]
         return "\n".join(lines) + "\n"
