@@ -5,7 +5,7 @@ istio/istio. Certificates come by SDS, from Secrets and from files alike, so tha
 listener, and what is missing or broken concerns one server alone: the port stays open and cuts every handshake.
 
 A file's path is one of the machine, see the README. If it cannot be read, Envoy refuses the secret (an event on the
-Gateway has its words) and asks again once the Gateway changes.
+Gateway has its words) and asks again once the Gateway names another.
 """
 
 from __future__ import annotations
