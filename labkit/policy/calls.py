@@ -170,7 +170,13 @@ def _rule(
     found = destination_rule(parsed, client, namespace, host, root_namespace)
     if found is None:
         return None
-    return ServiceRule(found.traffic_policy(call.service_port).tls, found.decider, bool(found.selector))
+    return service_rule(found, call.service_port)
+
+
+def service_rule(rule: DestinationRule, port: int, subset: str = "") -> ServiceRule:
+    """What a DestinationRule says of the TLS towards a Service port, or towards one subset there."""
+    tls = rule.traffic_policy(port, subset).tls
+    return ServiceRule(tls, rule.decider, bool(rule.selector), rule.endpoint_tls(port, subset))
 
 
 def _authorized(

@@ -43,11 +43,15 @@ SOCKET_MATCH_DISABLED = "tlsMode-disabled"
 
 @dataclass(frozen=True)
 class ServiceRule:
-    """What a DestinationRule says of the TLS towards one port of a Service: None when it leaves it to auto mTLS."""
+    """What a DestinationRule says of the TLS towards one port of a Service: None when it leaves it to auto mTLS.
+
+    `endpoint_tls` is what endpoints are marked by (`DestinationRule.endpoint_tls`), which is read differently.
+    """
 
     tls: ClientTLSSettings | None
     decider: DecidingPolicy
     selected: bool = False
+    endpoint_tls: ClientTLSSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -146,23 +150,52 @@ def client_tls(
     A client without a sidecar sends whatever its application sends. Both decisions must be for mTLS: the one for
     the Service and the one for the endpoint.
     """
+    if not client.injected or (rule and rule.tls is not None):  # then no policy is asked
+        return tls_towards(client, endpoint, port, None, EffectiveMTLS(), rule=rule)
+    policies = list(policies)
+    return tls_towards(
+        client,
+        endpoint,
+        port,
+        namespace_mode(policies, endpoint.namespace, root_namespace),
+        compose_peer_authentication(policies, endpoint, root_namespace),
+        enable_auto_mtls=enable_auto_mtls,
+        original_destination=original_destination,
+        rule=rule,
+    )
+
+
+def tls_towards(
+    client: Workload,
+    endpoint: Workload,
+    port: int,
+    mode: MutualTLSMode | None,
+    effective: EffectiveMTLS,
+    *,
+    enable_auto_mtls: bool = True,
+    mesh_external: bool = False,
+    original_destination: Sequence[Workload] | None = None,
+    rule: ServiceRule | None = None,
+) -> ClientTLS:
+    """The same from what is known already: the mode of the service's namespace, and what the endpoint accepts."""
     if not client.injected:
         return ClientTLS(False, f"{client} has no sidecar, so nothing encrypts what it sends")
     if rule and rule.tls is not None:
         return _by_rule(rule, rule.tls)
-    policies = list(policies)
     service, why = service_tls(
-        namespace_mode(policies, endpoint.namespace, root_namespace),
+        mode,
         enable_auto_mtls=enable_auto_mtls,
+        mesh_external=mesh_external,
         original_destination=original_destination,
     )
     if service is not ServiceTLS.AUTO:
         return ClientTLS(service is ServiceTLS.ISTIO_MUTUAL, why)
-    effective = compose_peer_authentication(policies, endpoint, root_namespace)
-    tls_mode, why = endpoint_tls_mode(endpoint, port, effective)
+    marked_by = rule.endpoint_tls if rule else None
+    tls_mode, why = endpoint_tls_mode(endpoint, port, effective, marked_by)
+    decider = rule.decider if rule and marked_by is not None else None
     if tls_mode == TLS_MODE_ISTIO:
-        return ClientTLS(True, why, SOCKET_MATCH_ISTIO)
-    return ClientTLS(False, why, SOCKET_MATCH_DISABLED)
+        return ClientTLS(True, why, SOCKET_MATCH_ISTIO, decider)
+    return ClientTLS(False, why, SOCKET_MATCH_DISABLED, decider)
 
 
 def _by_rule(rule: ServiceRule, settings: ClientTLSSettings) -> ClientTLS:

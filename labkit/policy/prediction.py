@@ -12,7 +12,7 @@ from labkit.outcomes import DecidingPolicy, Outcome, Probe, RequestKind, Verdict
 from labkit.policy.client_tls import ClientTLS, Policies, ServiceRule, client_tls, offered_alpn
 from labkit.policy.inbound import Arrival, FilterChainRule, find_chain
 from labkit.policy.modes import MutualTLSMode
-from labkit.policy.peer_authentication import ROOT_NAMESPACE, compose_peer_authentication
+from labkit.policy.peer_authentication import ROOT_NAMESPACE, EffectiveMTLS, compose_peer_authentication
 from labkit.policy.protocols import Handling, Protocol
 from labkit.policy.workload import Workload
 
@@ -28,7 +28,8 @@ UPSTREAM_RESET = "upstream connect error or disconnect/reset before headers. res
 class Edge:
     """One client calling one endpoint: `port` is the container's port, `protocol` what the Service declares.
 
-    `by_service` is False for a call to a pod's own address, which the client's sidecar passes on as it is.
+    `by_service` is False for a call to a pod's own address, which the client's sidecar passes on as it is. `arrives_as`
+    is what the server's sidecar takes the port for, if not for the same: of several Services the oldest says it.
     """
 
     client: Workload
@@ -37,6 +38,16 @@ class Edge:
     protocol: Protocol = Protocol.UNDECLARED
     request: RequestKind = RequestKind.HTTP
     by_service: bool = True
+    arrives_as: Protocol | None = None
+    captured: bool = True
+    """False where the server's pod keeps the port from its sidecar (excludeInboundPorts)."""
+
+    @property
+    def inbound_protocol(self) -> Protocol:
+        """What the port is to the server's sidecar."""
+        if self.arrives_as is not None:
+            return self.arrives_as
+        return self.protocol if self.by_service else Protocol.UNDECLARED
 
     @property
     def proxied_as_http(self) -> bool:
@@ -73,10 +84,20 @@ def predict(
     policies = list(policies)
     edge = Edge(client, server, port, protocol, request, by_service)
     sent = _sent(edge, policies, root_namespace, enable_auto_mtls, original_destination, rule)
-    verdict = _received(edge, sent, policies, root_namespace)
+    return predict_edge(edge, sent, compose_peer_authentication(policies, server, root_namespace), probe)
+
+
+def predict_edge(edge: Edge, sent: ClientTLS, effective: EffectiveMTLS, probe: Probe | None = None) -> Verdict:
+    """The same from what is known already: what the client's sidecar sends, and what the server accepts."""
+    verdict = _received(edge, sent, effective)
     if sent.decided_by and (verdict.refused or not edge.server.injected):
         verdict = replace(verdict, decided_by=sent.decided_by)
     return replace(verdict, probe=probe, reasons=(_sentence(sent.reason), *verdict.reasons))
+
+
+def chain_of(edge: Edge, sent: ClientTLS, mode: MutualTLSMode) -> FilterChainRule | None:
+    """The filter chain of the server's sidecar that takes the connection."""
+    return find_chain(edge.inbound_protocol, mode, _arrival(edge, sent))
 
 
 def _sent(
@@ -101,20 +122,18 @@ def _sent(
     )
 
 
-def _received(edge: Edge, sent: ClientTLS, policies: Policies, root_namespace: str) -> Verdict:
+def _received(edge: Edge, sent: ClientTLS, effective: EffectiveMTLS) -> Verdict:
     if edge.client.injected and edge.proxied_as_http and edge.request is not RequestKind.HTTP:
         reason = f"The client's sidecar expects HTTP on this port and cannot read {_words(edge.request)}."
         return _refused(edge, sent, "HTTP", reason, DecidingPolicy(), exit_code=None)
     if sent.own_tls:
-        return _foreign_tls(edge, sent, policies, root_namespace)
+        return _foreign_tls(edge, sent, effective)
     if not edge.server.injected:
         return _without_sidecar(edge, sent)
-    if edge.port in UNCAPTURED_PORTS:
+    if edge.port in UNCAPTURED_PORTS or not edge.captured:
         return _uncaptured(edge, sent)
-    effective = compose_peer_authentication(policies, edge.server, root_namespace)
     mode, decider = effective.mode_for_port(edge.port), effective.decided_by_for_port(edge.port)
-    protocol = edge.protocol if edge.by_service else Protocol.UNDECLARED
-    chain = find_chain(protocol, mode, _arrival(edge, sent))
+    chain = chain_of(edge, sent, mode)
     if chain is None or _meets_wrong_bytes(edge, sent, chain):
         reason = _why_refused(edge, sent, mode, decider, chain)
         exit_code = None if edge.request is RequestKind.TLS and not sent.mtls else 56
@@ -123,11 +142,11 @@ def _received(edge: Edge, sent: ClientTLS, policies: Policies, root_namespace: s
     return _passed(edge, sent, mode.accepts, reason, decider)
 
 
-def _foreign_tls(edge: Edge, sent: ClientTLS, policies: Policies, root_namespace: str) -> Verdict:
+def _foreign_tls(edge: Edge, sent: ClientTLS, effective: EffectiveMTLS) -> Verdict:
     """The client's sidecar sends TLS that is not the mesh's (DestinationRule SIMPLE or MUTUAL)."""
-    effective = compose_peer_authentication(policies, edge.server, root_namespace)
     mode = effective.mode_for_port(edge.port)
-    if edge.server.injected and (mode is MutualTLSMode.STRICT or edge.protocol.handled_as is Handling.HTTP):
+    captured = edge.server.injected and edge.captured and edge.port not in UNCAPTURED_PORTS
+    if captured and (mode is MutualTLSMode.STRICT or edge.inbound_protocol.handled_as is Handling.HTTP):
         reason = f"The sidecar of {edge.server} opens mTLS of the mesh alone: port {edge.port} is {mode}."
         return _refused(edge, sent, mode.accepts, reason, sent.decided_by or DecidingPolicy(), exit_code=None)
     reason = f"It passes if the application of {edge.server} speaks TLS itself and its certificate is accepted."
