@@ -70,7 +70,7 @@ def make_http_routes(
     routes: list[Config] = []
     for one in virtual_services:
         for route, match in _reachable(one, proxy, port, gateway):
-            routes.append(_route(snapshot, route, match, port))
+            routes.append({**_route(snapshot, route, match, port), "metadata": _made_by(one)})
             if match.catches_all:
                 return routes
     return routes
@@ -93,6 +93,12 @@ def _reachable(
         for match in route.matches:
             if match.source.includes(proxy.workload, gateway, port):
                 yield route, match
+
+
+def _made_by(one: VirtualService) -> Config:
+    """Tools such as `istioctl x describe` read from here which VirtualService made the route."""
+    path = f"/apis/networking.istio.io/v1/namespaces/{one.meta.namespace}/virtual-service/{one.meta.name}"
+    return {"filter_metadata": {"istio": {"config": path}}}
 
 
 def _route(snapshot: Snapshot, route: HttpRoute, match: HttpMatch, port: int) -> Config:
