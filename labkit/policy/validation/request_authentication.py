@@ -1,6 +1,7 @@
 """What is asked of a RequestAuthentication, in Istio's words.
 
-pkg/config/validation/validation.go ValidateRequestAuthentication, validateJwtRule; pkg/config/security ParseJwksURI.
+pkg/config/validation/validation.go ValidateRequestAuthentication, validateJwtRule; pkg/config/security ParseJwksURI; and
+a rule of the CustomResourceDefinition that needs an API server with CEL.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def _rule(rule: Object) -> Findings:
         yield from _uri(uri)
     if rule.get("jwks"):
         yield from _keys(str(rule["jwks"]))
+        if uri:
+            yield "only one of jwks or jwksUri can be set"
     if not all(one.get("name") for one in items(rule, "fromHeaders")):
         yield "location header name must be non-empty string"
     if "" in items(rule, "fromParams"):
