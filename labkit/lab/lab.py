@@ -44,6 +44,8 @@ Look
     lab.certificate_of(workload)             facts of the certificate that its proxy presents: SPIFFE ID, issuer, times
     lab.map(*namespaces)                     the encryption map: picture, text twin, .svg, .dot
     lab.proxy_status()                       which configuration each proxy runs, and what it refused
+    lab.proxy_config("clusters", workload)   listeners, clusters, routes, endpoints, secrets, bootstrap or all of a
+                                             proxy; filters port= fqdn= direction= ...; .resources .json() .yaml()
 
 Try
     lab.probe(client, url, data=None, headers=None, method=None)        runs curl in the client -> Observation
@@ -104,6 +106,7 @@ from labkit.cluster.cluster import WAIT_SECONDS, Change
 from labkit.cluster.kinds import DEPLOYMENT, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
 from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
 from labkit.errors import InputError, LabError
+from labkit.lab.words import ProxyWords
 from labkit.observe import declared, mesh, objects, proxies, proxy, settling, traffic, waiting
 from labkit.outcomes import Observation, Probe, Verdict
 from labkit.policy import workload_from_pod
@@ -146,7 +149,7 @@ class Secret(str):
 _AT_THE_SERVER = frozenset({"AuthorizationPolicy", "RequestAuthentication", "Sidecar", "EnvoyFilter", "WasmPlugin"})
 
 
-class Lab:
+class Lab(ProxyWords):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
 
     def __init__(self, cluster: Cluster) -> None:

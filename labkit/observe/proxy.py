@@ -8,30 +8,36 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from labkit.cluster import Cluster
+from labkit.cluster import Cluster, Obj
 from labkit.errors import MeshError
-from labkit.observe.objects import PROXY, find_workload, is_injected, name_of
+from labkit.observe.objects import PROXY, find_workload, is_injected, name_of, namespace_of
 from labkit.pki import CertificateFacts, describe_chain
 
 
 def ask_proxy(cluster: Cluster, workload: str, path: str, *, method: str = "GET") -> str:
     """The answer of the admin interface of the workload's proxy. Raises MeshError when it has no sidecar."""
     reference = find_workload(cluster, workload)
-    pod = reference.ready_pod()
+    return ask_pod(cluster, reference.ready_pod(), path, method=method, known_as=str(reference))
+
+
+def ask_pod(cluster: Cluster, pod: Obj, path: str, *, method: str = "GET", known_as: str = "") -> str:
+    """The same for one pod, ready or not."""
+    namespace = namespace_of(pod)
+    known_as = known_as or f"{namespace}/{name_of(pod)}"
     if not is_injected(pod):
         raise MeshError(
-            f"{reference} has no sidecar.",
+            f"{known_as} has no sidecar.",
             meaning="It is outside the mesh: no proxy, no certificate.",
-            next_step=f"Label its namespace and restart it: lab.label_namespace({reference.namespace!r}, ...).",
-            workload=str(reference),
+            next_step=f"Label its namespace and restart it: lab.label_namespace({namespace!r}, ...).",
+            workload=known_as,
         )
     command = ["pilot-agent", "request", method, path]
-    result = cluster.execute(name_of(pod), reference.namespace, command, container=PROXY)
+    result = cluster.execute(name_of(pod), namespace, command, container=PROXY)
     if not result.ok:
         raise MeshError(
-            f"The proxy of {reference} did not answer {path!r}: {result.stderr.strip() or result.stdout.strip()}",
-            next_step=f"Look at its log: lab.logs({str(reference)!r}, container='istio-proxy').",
-            workload=str(reference),
+            f"The proxy of {known_as} did not answer {path!r}: {result.stderr.strip() or result.stdout.strip()}",
+            next_step=f"Look at its log: lab.logs({known_as!r}, container='istio-proxy').",
+            workload=known_as,
             exit_code=result.exit_code,
         )
     return result.stdout

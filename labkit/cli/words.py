@@ -1,0 +1,75 @@
+"""What istioctl says of a proxy: proxy-config, proxy-log, describe."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from labkit.cli.shared import cluster_option, main
+
+output_option = click.option(
+    "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
+)
+namespace_option = click.option("-n", "--namespace", default=None, help="Namespace of a name that tells none.")
+
+
+@main.command("proxy-config")
+@click.argument("kind")
+@click.argument("pod")
+@namespace_option
+@click.option("--port", type=int, default=0, help="Only this port.")
+@click.option("--fqdn", default="", help="clusters: part of the service's full name.")
+@click.option("--direction", default="", help="listeners, clusters: inbound or outbound.")
+@click.option("--subset", default="", help="clusters: only this subset.")
+@click.option("--address", default="", help="listeners, endpoints: only this address.")
+@click.option("--type", "type_", default="", help="listeners: HTTP, TCP or HTTP+TCP.")
+@click.option("--name", default="", help="routes, secrets: only this name.")
+@click.option("--status", default="", help="endpoints: HEALTHY, UNHEALTHY ...")
+@click.option("--envoy-cluster", default="", help="endpoints: only those of this Envoy cluster.")
+@output_option
+@cluster_option
+def proxy_config(kind: str, pod: str, namespace: str | None, output: str, cluster: str, **filters: Any) -> None:
+    """Show what a pod's proxy runs.
+
+    KIND is listeners, clusters, routes, endpoints, secrets, bootstrap or all. POD is a pod or a Deployment:
+    shop/server, server.shop, deploy/server -n shop.
+    """
+    filters["type"], filters["cluster"] = filters.pop("type_"), filters.pop("envoy_cluster")
+    with opened(cluster) as lab:
+        found = lab.proxy_config(kind, qualified(pod, namespace), **filters)
+    if output == "table":
+        nothing = f"{found.pod} runs nothing like that." if not len(found) else ""
+        click.echo(nothing or str(found))
+    else:
+        click.echo(found.json() if output == "json" else found.yaml())
+
+
+def opened(cluster: str) -> Any:
+    """A lab on a cluster that runs already: asking starts nothing."""
+    import labkit
+    from labkit.cluster.opening import require_running
+
+    require_running(cluster)
+    return labkit.open(cluster, narrate=lambda _: None)
+
+
+def qualified(name: str, namespace: str | None) -> str:
+    """`-n shop server` as `shop/server`; what names its namespace itself stays as it is."""
+    head, slash, rest = name.rpartition("/")
+    if namespace is None or (slash and head not in ("deploy", "deployment", "pod", "po")):
+        return name
+    return f"{namespace}/{rest}"
+
+
+def emit_data(value: Any, output: str, text: str) -> None:
+    """A result as text, JSON or YAML."""
+    if output == "json":
+        click.echo(json.dumps(value, indent=2, default=str))
+    elif output == "yaml":
+        import yaml
+
+        click.echo(yaml.safe_dump(json.loads(json.dumps(value, default=str)), sort_keys=False).rstrip())
+    else:
+        click.echo(text)

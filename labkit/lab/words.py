@@ -1,0 +1,52 @@
+"""The proxies' own words: what istioctl shows of a proxy, on every cluster, with its columns and line forms."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from labkit.cluster import Cluster
+from labkit.errors import InputError
+from labkit.observe import proxy, references
+from labkit.observe.dumps import KINDS, TAKES, Dump, Wanted, check_filters, known_kind, make_section
+from labkit.observe.objects import name_of, namespace_of
+
+if TYPE_CHECKING:
+    from labkit.views.proxy_words import ProxyConfig
+
+
+class ProxyWords:
+    """What Lab can tell of a single proxy.
+
+    lab.proxy_config("listeners", "shop/server")     listeners, clusters, routes, endpoints, secrets, bootstrap, all;
+                                             filters: port=, fqdn=, direction=, subset=, address=, type=, name=,
+                                             status=, cluster=; .resources, .json(), .yaml()
+    """
+
+    cluster: Cluster
+
+    def proxy_config(self, kind: str, pod: str, **filters: Any) -> ProxyConfig:
+        """The configuration that a pod's proxy runs, as `istioctl proxy-config` shows it."""
+        from labkit.views.proxy_words import ProxyConfig
+
+        kind, wanted = known_kind(kind), _wanted(filters)
+        check_filters(kind, wanted)
+        found = references.find_pod(self.cluster, pod)
+        kinds = KINDS if kind == "all" else (kind,)
+        dump, statuses = Dump(()), {}
+        if kinds != ("endpoints",):
+            dump = Dump.of(json.loads(proxy.ask_pod(self.cluster, found, "config_dump")))
+        if "endpoints" in kinds:
+            statuses = json.loads(proxy.ask_pod(self.cluster, found, "clusters?format=json"))
+        now = datetime.now(UTC)
+        sections = tuple(make_section(one, dump, statuses, now, wanted) for one in kinds)
+        command = f"istioctl proxy-config {kind} {name_of(found)}.{namespace_of(found)}"
+        return ProxyConfig(f"{namespace_of(found)}/{name_of(found)}", sections, command)
+
+
+def _wanted(filters: dict[str, Any]) -> Wanted:
+    for name in filters:
+        if name not in TAKES["all"]:
+            raise InputError(f"There is no filter {name!r}.", next_step=f"Filters: {', '.join(TAKES['all'])}.")
+    return Wanted(**{name: value for name, value in filters.items() if value})
