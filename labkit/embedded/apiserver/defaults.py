@@ -44,7 +44,8 @@ def default_pod_spec(spec: Object) -> None:
         spec["serviceAccountName"] = spec["serviceAccount"] = account
     for volume in spec.get("volumes") or []:
         _default_volume(volume)
-    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
+    sections = ("initContainers", "containers", "ephemeralContainers")
+    for container in [one for section in sections for one in spec.get(section) or []]:
         _default_container(container)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from labkit.embedded.apiserver import apply, patches, tables
+from labkit.embedded.apiserver import apply, ephemeral, patches, tables
 from labkit.embedded.apiserver.bodies import read_body
 from labkit.embedded.apiserver.decoding import parse_body
 from labkit.embedded.apiserver.deletions import DeleteOptions
@@ -359,7 +359,7 @@ class Handlers:
     async def _subresource(self, request: web.Request, kind: Kind, target: Target) -> web.StreamResponse:
         if target.subresource not in kind.subresources and not (target.subresource == "status" and kind.has_status):
             raise no_such_path()
-        if target.subresource == "status":
+        if target.subresource in ("status", ephemeral.SUBRESOURCE):
             if request.method in ("GET", "HEAD"):
                 accepted = parse_accept(request.headers.get("Accept", ""))
                 record = self.registry.read(kind, target.namespace, target.name)

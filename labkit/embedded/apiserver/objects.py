@@ -10,6 +10,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+from labkit.embedded.apiserver import ephemeral
 from labkit.embedded.apiserver.resources import Kind
 
 Object = dict[str, Any]
@@ -85,6 +86,8 @@ def prepare_update(kind: Kind, old: Object, new: Object, subresource: str) -> Ob
         if entries:
             new["metadata"] = {**old["metadata"], "managedFields": entries}
         return new | {"status": status} if status is not None else new
+    if subresource == ephemeral.SUBRESOURCE:
+        new = ephemeral.with_new_ones(old, new)
     metadata = new["metadata"]
     for key in (*_SYSTEM_METADATA, "generation", "name", "namespace", "generateName"):
         metadata.pop(key, None)

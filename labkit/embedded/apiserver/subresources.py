@@ -64,13 +64,6 @@ class Subresources:
             return await self.streams.upgrade(request, verb, target.namespace, target.name)
         if target.subresource == "scale":
             return await self._scale(request, kind, target, options)
-        if target.subresource == "ephemeralcontainers":
-            raise StatusError(
-                501,
-                "NotImplemented",
-                "ephemeral containers are not part of the embedded cluster: its pods are groups of processes. "
-                "Use 'kubectl exec' in the pod, or a pod of your own",
-            )
         if request.method not in ("POST", "PUT"):
             raise method_not_allowed()
         body = parse_body(await read_body(request), request.headers.get("Content-Type", ""))

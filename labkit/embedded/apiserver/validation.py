@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from labkit.embedded.apiserver import ephemeral
 from labkit.embedded.apiserver.failures import (
     Cause,
     duplicate,
@@ -70,6 +71,8 @@ _FREE_NAMES = frozenset(
 def validate(kind: Kind, obj: Object, old: Object | None) -> list[Cause]:
     """All that is wrong with an object; empty when it may be stored."""
     causes = _metadata(kind, obj.get("metadata") or {})
+    if kind.resource == PODS and old is None and (obj.get("spec") or {}).get("ephemeralContainers"):
+        causes.append(forbidden_field(ephemeral.PATH, "cannot be set on create"))
     if check := _KINDS.get(kind.resource):
         causes += check(obj)
     return causes
@@ -188,9 +191,12 @@ def _pod_spec(spec: Object, path: str, restart: tuple[str, ...] = ("Always", "On
     if not spec.get("containers"):
         causes.append(required(f"{path}.containers"))
     names: set[str] = set()
-    for section in ("initContainers", "containers"):
+    for section in ("initContainers", "containers", "ephemeralContainers"):
         for i, container in enumerate(spec.get(section) or []):
             causes += _container(container, f"{path}.{section}[{i}]", names, volumes)
+    if path != "spec" and spec.get("ephemeralContainers"):
+        text = "ephemeral containers not allowed in pod template"
+        causes.append(forbidden_field(f"{path}.ephemeralContainers", text))
     causes += _one_of(f"{path}.restartPolicy", spec.get("restartPolicy"), restart)
     causes += _one_of(
         f"{path}.dnsPolicy", spec.get("dnsPolicy"), ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
@@ -262,7 +268,8 @@ def _probe(probe: Object, path: str, *, only_one_success: bool) -> list[Cause]:
 
 
 def _pod(obj: Object) -> list[Cause]:
-    return _pod_spec(obj.get("spec") or {}, "spec")
+    spec = obj.get("spec") or {}
+    return _pod_spec(spec, "spec") + ephemeral.special_rules(spec)
 
 
 def _workload(obj: Object) -> list[Cause]:
@@ -463,6 +470,8 @@ def keep_immutable(kind: Kind, old: Object, new: Object, subresource: str) -> No
     elif kind.resource == PODS and not subresource:
         if _fixed_part(old.get("spec") or {}) != _fixed_part(new.get("spec") or {}, old.get("spec") or {}):
             causes.append(forbidden_field("spec", _POD_TEXT))
+    elif kind.resource == PODS and subresource == ephemeral.SUBRESOURCE:
+        causes += ephemeral.keep_old_ones(old, new)
     elif kind.resource in _SELECTOR_FIXED:
         selector = (new.get("spec") or {}).get("selector")
         if selector != (old.get("spec") or {}).get("selector") and selector:

@@ -50,11 +50,20 @@ def first_line(error: Exception) -> str:
 class Container:
     """Runs one container of a pod until it has ended for good or `terminate` is called."""
 
-    def __init__(self, sandbox: Sandbox, spec: Object, *, init: bool, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        spec: Object,
+        *,
+        init: bool = False,
+        ephemeral: bool = False,
+        changed: Callable[[], None],
+    ) -> None:
         self.sandbox = sandbox
         self.spec = spec
         self.name: str = spec["name"]
         self.init = init
+        self.ephemeral = ephemeral
         self.record = sandbox.record.container(self.name)
         self.process: Process | None = None
         self.console: Console | None = None  # with stdin or tty: what `kubectl attach` talks to
@@ -71,7 +80,9 @@ class Container:
 
     @property
     def policy(self) -> str:
-        """Always, OnFailure or Never. A completed init container is not started again."""
+        """Always, OnFailure or Never. A completed init container is not started again, an ephemeral one never is."""
+        if self.ephemeral:
+            return "Never"
         policy = str(self.sandbox.pod["spec"].get("restartPolicy") or "Always")
         if self.init and not is_sidecar(self.spec):
             return "Never" if policy == "Never" else "OnFailure"
@@ -315,7 +326,8 @@ class Container:
             self._changed()
 
     def _event(self, kind: str, reason: str, message: str) -> None:
-        self.sandbox.node.events.emit(self.sandbox.pod, kind, reason, message, container=self.name, init=self.init)
+        section = "initContainers" if self.init else "ephemeralContainers" if self.ephemeral else "containers"
+        self.sandbox.node.events.emit(self.sandbox.pod, kind, reason, message, container=self.name, section=section)
 
     # Health
 

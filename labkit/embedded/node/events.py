@@ -60,7 +60,14 @@ class EventRecorder:
                 await self._task
 
     def emit(
-        self, pod: Mapping[str, Any], kind: str, reason: str, message: str, *, container: str = "", init: bool = False
+        self,
+        pod: Mapping[str, Any],
+        kind: str,
+        reason: str,
+        message: str,
+        *,
+        container: str = "",
+        section: str = "containers",
     ) -> None:
         """Record one event of type `kind` (Normal or Warning) about a pod or one of its containers."""
         metadata = pod["metadata"]
@@ -73,7 +80,7 @@ class EventRecorder:
             "resourceVersion": metadata.get("resourceVersion", ""),
         }
         if container:
-            involved["fieldPath"] = f"spec.{'initContainers' if init else 'containers'}{{{container}}}"
+            involved["fieldPath"] = f"spec.{section}{{{container}}}"
         now = datetime.now(UTC)
         self._number += 1
         self._waiting.append(

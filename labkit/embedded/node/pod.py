@@ -22,7 +22,15 @@ from labkit.embedded.node.environment import ContainerConfigError
 from labkit.embedded.node.processes import kill_all, marked_processes, pod_mark
 from labkit.embedded.node.records import PodRecord
 from labkit.embedded.node.sandbox import NodeContext, Sandbox
-from labkit.embedded.node.status import init_containers, initialized, is_sidecar, phase, pod_status, timestamp
+from labkit.embedded.node.status import (
+    ephemeral_containers,
+    init_containers,
+    initialized,
+    is_sidecar,
+    phase,
+    pod_status,
+    timestamp,
+)
 from labkit.embedded.node.tasks import end_tasks
 from labkit.embedded.node.volumes import is_made_of_objects
 from labkit.errors import LabError
@@ -53,7 +61,10 @@ class PodWorker:
         self._ending: asyncio.Task[None] | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.inits = [Container(self.sandbox, c, init=True, changed=self.changed) for c in init_containers(pod)]
-        self.mains = [Container(self.sandbox, c, init=False, changed=self.changed) for c in pod["spec"]["containers"]]
+        self.mains = [Container(self.sandbox, c, changed=self.changed) for c in pod["spec"]["containers"]]
+        self.ephemerals: list[Container] = []
+        self._has_place = False
+        self._take_ephemerals()
 
     @property
     def uid(self) -> str:
@@ -61,7 +72,7 @@ class PodWorker:
 
     @property
     def containers(self) -> list[Container]:
-        return [*self.inits, *self.mains]
+        return [*self.inits, *self.mains, *self.ephemerals]
 
     def container(self, name: str) -> Container | None:
         """The container of that name."""
@@ -78,8 +89,9 @@ class PodWorker:
             self._tasks["life"] = asyncio.create_task(self._live(), name=f"pod-{self.record.name}")
 
     def update(self, pod: Object) -> None:
-        """The pod changed in the API. Of its specification only the end matters: the rest cannot change."""
+        """The pod changed in the API. Of its specification only its end and ephemeral containers can be new."""
         self.pod = self.sandbox.pod = pod
+        self._take_ephemerals()
         if "deletionTimestamp" in pod["metadata"]:
             self._end(force=False)
 
@@ -116,6 +128,8 @@ class PodWorker:
             self._begin_anew()
         self.changed()
         await self._prepare_volumes()
+        self._has_place = True
+        self._take_ephemerals()
         if any(is_made_of_objects(volume) for volume in self.pod["spec"].get("volumes") or []):
             self._tasks["volumes"] = asyncio.create_task(self._refresh_volumes(), name=f"volumes-{self.record.name}")
         if not await self._run_init_containers():
@@ -124,6 +138,22 @@ class PodWorker:
         await self._run_main_containers()
         await self._end_sidecars()
         self.changed()
+
+    def _take_ephemerals(self) -> None:
+        """Start the ephemeral containers that are new, whatever the others do: they are how one looks at a pod.
+
+        One that has ended stays ended, in an earlier life of the pod too.
+        """
+        known = {container.name for container in self.ephemerals}
+        for spec in ephemeral_containers(self.pod):
+            if spec["name"] not in known:
+                self.ephemerals.append(Container(self.sandbox, spec, ephemeral=True, changed=self.changed))
+        if not self._has_place or self._ending:
+            return
+        for container in self.ephemerals:
+            record, task = container.record, f"ephemeral {container.name}"
+            if task not in self._tasks and not record.terminated:
+                self._tasks[task] = asyncio.create_task(container.run(), name=f"ephemeral-{container.name}")
 
     def _finished(self) -> bool:
         """Done for good, before we came: a job that succeeded is not run again."""
@@ -140,6 +170,8 @@ class PodWorker:
             record = container.record
             if record.running:
                 container.lost()
+            if container.ephemeral:
+                continue
             if record.attempt and record.terminated:
                 record.last_state, record.state = record.state, {}
                 record.restart_count += 1
@@ -258,6 +290,7 @@ class PodWorker:
         """End every process of the pod: containers together, native sidecars after them, then what is left."""
         await end_tasks(self._tasks.pop("life", None))
         await end_tasks(*(self._tasks.pop(container.name, None) for container in self.inits))
+        await end_tasks(*(self._tasks.pop(f"ephemeral {one.name}", None) for one in self.ephemerals))
         sidecars = [c for c in self.inits if is_sidecar(c.spec)]
         others = [c for c in self.containers if c not in sidecars]
         await asyncio.gather(*(container.terminate(grace) for container in others))

@@ -29,6 +29,11 @@ def init_containers(pod: Object) -> list[Any]:
     return list(pod["spec"].get("initContainers") or [])
 
 
+def ephemeral_containers(pod: Object) -> list[Any]:
+    """spec.ephemeralContainers, or nothing."""
+    return list(pod["spec"].get("ephemeralContainers") or [])
+
+
 def is_sidecar(container: Object) -> bool:
     """An init container that keeps running (a native sidecar)."""
     return container.get("restartPolicy") == "Always"
@@ -147,6 +152,12 @@ def pod_status(pod: Object, record: PodRecord, *, pod_ip: str, host_ip: str, sta
     }
     if init_containers(pod):
         status["initContainerStatuses"] = _statuses(init_containers(pod), record, uid, first)
+    if ephemeral_containers(pod):
+        # They are never ready: no probe asks them, and nobody waits for them.
+        shown = _statuses(ephemeral_containers(pod), record, uid, waiting("ContainerCreating"))
+        status["ephemeralContainerStatuses"] = [
+            {key: value for key, value in one.items() if key != "started"} | {"ready": False} for one in shown
+        ]
     return status
 
 
