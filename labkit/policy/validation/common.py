@@ -76,13 +76,23 @@ def wildcard_domain(domain: str, *, sni: bool = False) -> Findings:
         yield from wrong
         return
     first, dot, rest = domain.partition(".")
-    if sni and first == "outbound_":
-        if not re.search(r"outbound_.([0-8].*).*", domain):
-            yield f"domain name {quoted(domain)} invalid (label {quoted(first)} invalid)"
+    if sni and domain.startswith("outbound_"):
+        yield from _made_up_name(domain)
     elif not _is_wildcard_label(first):
         yield f"domain name {quoted(domain)} invalid (label {quoted(first)} invalid)"
     elif dot:
         yield from _dns_labels(rest)
+
+
+def _made_up_name(domain: str) -> Findings:
+    parts = domain.split("_")
+    form = "outbound_.<PORT>_._.<HOSTNAME>"
+    if len(parts) < 4:
+        yield f"domain name {domain} invalid, should follow '{form}' format"
+        return
+    port, host = parts[1].strip("."), parts[3].strip(".")
+    if wrong := [part for part, kind in ((port, "[0-9]"), (host, "[a-zA-Z]")) if not re.search(kind, part)]:
+        yield f"domain name {quoted(domain)} invalid (label {quoted(wrong[0])} invalid). should follow {form} format"
 
 
 def partial_wildcard(host: str) -> Findings:

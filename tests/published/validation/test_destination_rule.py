@@ -1,6 +1,6 @@
 """DestinationRule: TestValidateDestinationRule, TestValidateTrafficPolicy, TestValidateConnectionPool,
 TestValidateLoadBalancer, TestValidateOutlierDetection, Test_validateExportTo in validation_test.go; TestValidateTLS and
-TestValidateLocalityLbSetting in agent/validation_test.go.
+TestValidateLocalityLbSetting, TestValidateLocalities in agent/validation_test.go.
 """
 
 from __future__ import annotations
@@ -195,46 +195,96 @@ TLS: list[tuple[str, str, str]] = [
     ("mutual, skipped, no CA", f"mode: MUTUAL, {CERTIFICATE}, {SKIP}", ""),
     ("mutual, skipped, SAN", f"mode: MUTUAL, {CERTIFICATE}, {SAN}, {SKIP}", MUTUAL_SKIPS),
     # TestValidateTLS
-    ("SIMPLE: credential", "mode: SIMPLE, credentialName: some credential", ""),
-    ("SIMPLE: CA file", "mode: SIMPLE, caCertificates: ca", ""),
-    ("SIMPLE: credential and files", "mode: SIMPLE, credentialName: a, caCertificates: ca", BOTH),
-    ("MUTUAL: credential", "mode: MUTUAL, credentialName: some credential", ""),
-    ("MUTUAL: credential and certificate", "mode: MUTUAL, credentialName: a, clientCertificate: cert", BOTH),
-    ("MUTUAL: credential and key", "mode: MUTUAL, credentialName: a, privateKey: key", BOTH),
-    ("MUTUAL: files", f"mode: MUTUAL, {CERTIFICATE}", ""),
-    ("MUTUAL: no certificate", "mode: MUTUAL, privateKey: key", "client certificate required for mutual tls"),
-    ("MUTUAL: no key", "mode: MUTUAL, clientCertificate: cert", "private key required for mutual tls"),
+    *(
+        (f"{mode}: credential and {more}", f"mode: {mode}, credentialName: credential, {more}: a", BOTH)
+        for mode in ("SIMPLE", "MUTUAL")
+        for more in ("clientCertificate", "privateKey", "caCertificates")
+    ),
+    ("MUTUAL: credential and CRL", "mode: MUTUAL, credentialName: credential, caCrl: ca", BOTH),
+    ("SIMPLE: credential set correctly", "mode: SIMPLE, credentialName: some credential", ""),
+    ("MUTUAL: credential set correctly", "mode: MUTUAL, credentialName: some credential", ""),
+    ("MUTUAL: certificate and key", f"mode: MUTUAL, {CERTIFICATE}", ""),
+    ("MUTUAL: key missing", "mode: MUTUAL, clientCertificate: cert", "private key required for mutual tls"),
+    ("MUTUAL: certificate missing", "mode: MUTUAL, privateKey: key", "client certificate required for mutual tls"),
     # by ValidateTLS: these fields are not looked at
     ("ISTIO_MUTUAL with certificates", f"mode: ISTIO_MUTUAL, {CERTIFICATE}", ""),
     ("nothing, which is DISABLE", "", ""),
 ]
-# TestValidateLocalityLbSetting
-TWO = "{from: a/b/c, to: {a/b/c: 60, a/b1: 40}}"
-LOCALITY: list[Row] = [
-    ("valid distribution", f"{{distribute: [{TWO}]}}", "", ""),
-    ("total < 100", "{distribute: [{from: a/b/c, to: {a/b/c: 80, a/b1: 15}}]}", "total locality weight 95 != 100", ""),
-    ("total > 100", "{distribute: [{from: a/b/c, to: {a/b/c: 80, a/b1: 25}}]}", "total locality weight 105 != 100", ""),
-    ("weight = 0", "{distribute: [{from: a/b/c, to: {a/b/c: 0, a/b1: 100}}]}", "must be in range [1, 100]", ""),
+REGIONS, STAR = (
+    "locality lb failover only specify region",
+    "locality lb failover region should not contain '*' wildcard",
+)
+# TestValidateLocalityLbSetting, where outlier detection is there
+LOCALITY = [
+    (
+        "total weight > 100",
+        "{distribute: [{from: a/b/c, to: {a/b/c: 80, a/b1: 25}}]}",
+        "total locality weight 105 != 100",
+    ),
+    (
+        "total weight < 100",
+        "{distribute: [{from: a/b/c, to: {a/b/c: 80, a/b1: 15}}]}",
+        "total locality weight 95 != 100",
+    ),
+    (
+        "weight = 0",
+        "{distribute: [{from: a/b/c, to: {a/b/c: 0, a/b1: 100}}]}",
+        "locality weight must be in range [1, 100]",
+    ),
     (
         "both distribute and failover",
-        f"{{distribute: [{TWO}], failover: [{{from: region1, to: region2}}]}}",
+        "{distribute: [{from: a/b/c, to: {a/b/c: 80, a/b1: 20}}], failover: [{from: region1, to: region2}]}",
         "can not simultaneously specify 'distribute' and 'failover'",
-        "",
     ),
-    ("failover to itself", "{failover: [{from: region1, to: region1}]}", "must specify different regions", "outlier"),
-    ("failover of a zone", "{failover: [{from: region1/zone1, to: region2}]}", "only specify region", "outlier"),
-    ("failover with *", "{failover: [{from: region1, to: '*'}]}", "should not contain '*' wildcard", "outlier"),
     (
-        "overlapping",
-        "{distribute: [{from: a, to: {b: 100}}, {from: a/b, to: {b: 100}}]}",
-        "overlap",
-        "",
+        "failover src and dst have same region",
+        "{failover: [{from: region1, to: region1}]}",
+        "locality lb failover settings must specify different regions",
     ),
-    ("star not at the end", "{distribute: [{from: 'a/*/b', to: {b: 100}}]}", "must be in the end", ""),
-    ("two stars", "{distribute: [{from: 'a/*/*', to: {b: 100}}]}", "number can not exceed 1", ""),
-    ("empty zone", "{distribute: [{from: a//c, to: {b: 100}}]}", "must not contain empty region/zone/subzone info", ""),
-    ("star after a zone", "{distribute: [{from: a/b, to: {b: 100}}, {from: 'a/*', to: {b: 100}}]}", "", ""),
+    ("failover src contains *", "{failover: [{from: '*', to: region2}]}", STAR),
+    ("failover dst contains *", "{failover: [{from: region1, to: '*'}]}", STAR),
+    ("failover src contains /", "{failover: [{from: region1/zone1, to: region2}]}", REGIONS),
+    ("failover dst contains /", "{failover: [{from: region1, to: region2/zone1}]}", REGIONS),
+    (
+        "both failoverPriority and region in failover",
+        "{failover: [{from: region1, to: region2}], failoverPriority: [topology.kubernetes.io/region]}",
+        "can not simultaneously set 'failover' and topology label 'topology.kubernetes.io/region' in",
+    ),
 ]
+# TestValidateLocalities, as `from` of distributions
+LOCALITIES = [
+    ("multi wildcard locality", ["*/zone/*"], "wildcard '*' number can not exceed 1 and must be in the end"),
+    ("wildcard not in suffix", ["*/zone"], "wildcard '*' number can not exceed 1 and must be in the end"),
+    ("explicit wildcard region", ["*", "a/b/c"], "locality a/b/c overlap with previous specified ones"),
+    ("implicit wildcard region", ["a", "a/b/c"], "locality a/b/c overlap with previous specified ones"),
+    ("explicit wildcard zone", ["a/*", "a/b/c"], "locality a/b/c overlap with previous specified ones"),
+    ("implicit wildcard zone", ["a/b", "a/b/c"], "locality a/b/c overlap with previous specified ones"),
+    ("explicit wildcard subzone", ["a/b/*", "a/b/c"], "locality a/b/c overlap with previous specified ones"),
+    ("valid localities", ["a1/*", "a2/*", "a3/b3/c3", "a4/b4", "a5/b5/*"], ""),
+]
+OUTLIERS = "outlierDetection: {interval: 1s}"
+NO_OUTLIERS: list[Row] = [
+    (
+        "failover priority without outlier detection",
+        "{loadBalancer: {localityLbSetting: {failoverPriority: [topology.istio.io/network]}}}",
+        "",
+        "outlier detection policy must be provided for failover",
+    ),
+    (
+        "failover without outlier detection",
+        "{loadBalancer: {localityLbSetting: {failover: [{from: us-east, to: eu-west}]}}}",
+        "",
+        "outlier detection policy must be provided for failover",
+    ),
+]
+
+
+@pytest.mark.parametrize(("localities", "error"), [pytest.param(*row[1:], id=row[0]) for row in LOCALITIES])
+def test_localities(localities: list[str], error: str) -> None:
+    setting = {"distribute": [{"from": one, "to": {"x": 100}} for one in localities]}
+    check(
+        "DestinationRule", {"host": "a", "trafficPolicy": {"loadBalancer": {"localityLbSetting": setting}}}, error, ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,7 +292,8 @@ LOCALITY: list[Row] = [
     [
         *parameters(POLICIES),
         *parameters([(f"tls: {name}", f"{{tls: {{{tls}}}}}", error, "") for name, tls, error in TLS]),
-        *parameters([(name, f"{{loadBalancer: {{localityLbSetting: {s}}}}}", e, w) for name, s, e, w in LOCALITY]),
+        *parameters(NO_OUTLIERS),
+        *parameters([(n, f"{{loadBalancer: {{localityLbSetting: {s}}}, {OUTLIERS}}}", e, "") for n, s, e in LOCALITY]),
     ],
 )
 def test_traffic_policies(policy: str, error: str, warning: str) -> None:
