@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 _CLAIMS = "request.auth.claims"
+_ROUTING = "@request.auth.claims"
 _NAMED = {"request.auth.audiences": ("aud",), "request.auth.presenter": ("azp",)}
 
 
@@ -46,6 +47,15 @@ _ANYTHING = TextPattern(Kind.ANYTHING)
 def claim_path(key: str) -> tuple[str, ...]:
     """The path to the claim that a key of `when` names: `request.auth.claims[a][b]` is (a, b)."""
     return tuple(re.findall(r"\[([^\]]+)\]", key)) if key.startswith(_CLAIMS) else _NAMED.get(key, ())
+
+
+def routing_claim(header: str) -> tuple[str, ...]:
+    """The path to the claim that a header in a route's match means: `@request.auth.claims.a.b`, or `[a][b]`."""
+    # pkg/jwt/routing.go; https://istio.io/latest/docs/tasks/security/authentication/jwt-route/
+    rest = header[len(_ROUTING) :] if header.lower().startswith(_ROUTING) else ""
+    if rest.startswith(".") and len(rest) > 1:
+        return tuple(rest[1:].split("."))
+    return tuple(rest[1:-1].split("][")) if len(rest) > 2 and rest[0] == "[" and rest[-1] == "]" else ()
 
 
 def claim_texts(claims: Mapping[str, Any], path: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.policy.claims import routing_claim
 from labkit.policy.configs import Meta, read_meta
 from labkit.policy.destination_rule import full_name, host_matches
 from labkit.policy.workload import Workload, labels_match
@@ -248,7 +249,7 @@ class _Reader:
         )
 
     def http_match(self, written: Mapping[str, Any]) -> HttpMatch:
-        headers = {name.lower(): _string(value) for name, value in (written.get("headers") or {}).items()}
+        headers = {_name(name): _string(value) for name, value in (written.get("headers") or {}).items()}
         for field_name in ("method", "authority", "scheme"):
             if written.get(field_name):
                 headers[f":{field_name}"] = _string(written[field_name])
@@ -257,7 +258,7 @@ class _Reader:
             uri=_string(written["uri"]) if written.get("uri") else None,
             ignore_uri_case=bool(written.get("ignoreUriCase")),
             headers=headers,
-            without_headers={k.lower(): _string(v) for k, v in (written.get("withoutHeaders") or {}).items()},
+            without_headers={_name(k): _string(v) for k, v in (written.get("withoutHeaders") or {}).items()},
             query={name: _string(value) for name, value in (written.get("queryParams") or {}).items()},
         )
 
@@ -292,6 +293,11 @@ class _Reader:
         entries: Iterable[Mapping[str, Any]] = written.get("match") or otherwise
         matches = tuple((self.source(one), tuple(one.get("sniHosts") or ())) for one in entries)
         return L4Route(matches, self.weighted(written.get("route") or ()))
+
+
+def _name(header: str) -> str:
+    # Names of headers are the same in any case; those of a token's claims are not.
+    return header if routing_claim(header) else header.lower()
 
 
 def _string(written: Mapping[str, Any]) -> StringMatch:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from labkit.policy.authorization import Request, authorize, parse_authorization_policy
-from labkit.policy.claims import claim_path, claim_texts, principal_matches
+from labkit.policy.claims import claim_path, claim_texts, principal_matches, routing_claim
 from labkit.policy.workload import Workload
 
 CLAIMS: dict[str, Any] = {
@@ -102,3 +102,22 @@ def test_a_policy_decides_by_the_token(rule: dict[str, Any], with_token: bool, w
     policies, workload = [parse_authorization_policy(obj)], Workload(namespace="foo", name="a")
     assert authorize(policies, workload, Request(claims=CLAIMS)).allowed is with_token
     assert authorize(policies, workload, Request()).allowed is without
+
+
+@pytest.mark.parametrize(
+    ("header", "path"),
+    [
+        ("@request.auth.claims.sub", ("sub",)),
+        ("@request.auth.claims.a.B", ("a", "B")),
+        ("@request.auth.claims[a][b.c]", ("a", "b.c")),
+        ("@Request.Auth.Claims.sub", ("sub",)),
+        ("@request.auth.claims", ()),
+        ("@request.auth.claims.", ()),
+        ("@request.auth.claims[]", ()),
+        ("@request.auth.claimsub", ()),
+        ("x-user", ()),
+    ],
+)
+def test_some_headers_of_a_route_mean_claims(header: str, path: tuple[str, ...]) -> None:
+    """Rows in the manner of pkg/jwt/routing_test.go."""
+    assert routing_claim(header) == path

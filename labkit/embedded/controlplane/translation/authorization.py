@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from labkit.embedded import addresses
 from labkit.embedded.controlplane.translation.filters import typed
-from labkit.embedded.controlplane.translation.jwt import JWT_FILTER, PAYLOAD
+from labkit.embedded.controlplane.translation.jwt import claim, text_claim
 from labkit.embedded.controlplane.translation.model import MeshConfig, Sidecar, Snapshot
 from labkit.embedded.envoy_messages import Config
 from labkit.policy.authorization import Action, AuthorizationPolicy, Condition, Rule
@@ -132,23 +132,17 @@ def _matchers(mesh: MeshConfig, condition: Condition, value: str) -> list[Config
     if condition.header:
         return [_header(condition.header, value)]
     if condition.claims:
-        return [_claim(condition.claims, value)]
+        return [_metadata(text_claim(condition.claims, _text(value)))]
     if key == "request.auth.principal":
         issuer, subject = request_principal(value)
-        return [_all([_metadata(["iss"], _matching(issuer)), _metadata(["sub"], _matching(subject))], "ids")]
+        both = (claim(["iss"], _matching(issuer)), claim(["sub"], _matching(subject)))
+        return [_all([_metadata(one) for one in both], "ids")]
     # An attribute of a filter that is not in these proxies (experimental.envoy.filters).
     return [{"not_id": _ANY}]
 
 
-def _claim(path: Iterable[str], value: str) -> Config:
-    """A claim that is this text, or a list in which it stands. Numbers and truth values are no text."""
-    text = {"string_match": _text(value)}
-    return _metadata(path, {"or_match": {"value_matchers": [{"list_match": {"one_of": text}}, text]}})
-
-
-def _metadata(path: Iterable[str], value: Config) -> Config:
-    keys = [{"key": one} for one in (PAYLOAD, *path)]
-    return {"sourced_metadata": {"metadata_matcher": {"filter": JWT_FILTER, "path": keys, "value": value}}}
+def _metadata(matcher: Config) -> Config:
+    return {"sourced_metadata": {"metadata_matcher": matcher}}
 
 
 def _matching(pattern: TextPattern) -> Config:

@@ -78,3 +78,17 @@ def _provider(rule: JwtRule, fetched: Mapping[KeySource, str], proxy: Sidecar) -
 
 def _header(name: str, prefix: str) -> Config:
     return {"name": name, "value_prefix": prefix} if prefix else {"name": name}
+
+
+# What others read of a token
+
+
+def claim(path: Iterable[str], value: Config) -> Config:
+    """A MetadataMatcher for one claim."""
+    return {"filter": JWT_FILTER, "path": [{"key": one} for one in (PAYLOAD, *path)], "value": value}
+
+
+def text_claim(path: Iterable[str], text: Config) -> Config:
+    """A MetadataMatcher for a claim that is such a text, or a list in which one stands. Numbers are no text."""
+    matcher = {"string_match": text}
+    return claim(path, {"or_match": {"value_matchers": [{"list_match": {"one_of": matcher}}, matcher]}})

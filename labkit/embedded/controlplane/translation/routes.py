@@ -17,8 +17,10 @@ from typing import Any
 from labkit.embedded.controlplane.translation.destinations import destination_cluster, shared
 from labkit.embedded.controlplane.translation.filters import typed
 from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE
+from labkit.embedded.controlplane.translation.jwt import text_claim
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.envoy_messages import TYPE, Config
+from labkit.policy.claims import routing_claim
 from labkit.policy.durations import as_protobuf
 from labkit.policy.virtual_service import (
     MESH,
@@ -132,13 +134,25 @@ def _match(match: HttpMatch) -> Config:
         result[{"exact": "path", "prefix": "prefix"}[uri.kind]] = uri.value
     if match.ignore_uri_case:
         result["case_sensitive"] = False
-    headers = [_header(name, value) for name, value in match.headers.items()]
-    headers += [{**_header(name, value), "invert_match": True} for name, value in match.without_headers.items()]
-    if headers:
-        result["headers"] = headers
+    _add_headers(result, match.headers)
+    _add_headers(result, match.without_headers, unless=True)
     if match.query:
         result["query_parameters"] = [_query(name, value) for name, value in match.query.items()]
     return result
+
+
+def _add_headers(result: Config, headers: Mapping[str, StringMatch], *, unless: bool = False) -> None:
+    """Headers that are asked for; some names mean what the caller's token says."""
+    for name, value in headers.items():
+        if path := routing_claim(name):
+            kind, opposite, match = "dynamic_metadata", "invert", _claim(path, value)
+        else:
+            kind, opposite, match = "headers", "invert_match", _header(name, value)
+        result.setdefault(kind, []).append({**match, opposite: True} if unless else match)
+
+
+def _claim(path: tuple[str, ...], value: StringMatch) -> Config:
+    return text_claim(path, {"safe_regex": {"regex": ".*"}} if value.kind == "present" else _string(value))
 
 
 def _header(name: str, value: StringMatch) -> Config:
