@@ -46,6 +46,24 @@ def proxy_config(kind: str, pod: str, namespace: str | None, output: str, cluste
         click.echo(found.json() if output == "json" else found.yaml())
 
 
+@main.command("proxy-log")
+@click.argument("pod")
+@namespace_option
+@click.option("--level", default="", help="debug for all loggers, or rbac:debug,http:info.")
+@click.option("-r", "--reset", is_flag=True, help="Back to the levels that the proxy was started with.")
+@click.option("-o", "--output", type=click.Choice(["short", "json"]), default="short", show_default=True)
+@cluster_option
+def proxy_log(pod: str, namespace: str | None, level: str, reset: bool, output: str, cluster: str) -> None:
+    """Show or set the levels of a proxy's loggers. What they write: kubectl logs POD -c istio-proxy.
+
+    For mTLS: upstream:debug (which socket is chosen for an endpoint, when it is learned), connection:debug
+    (handshakes), rbac:debug (who was let in, and by which rule).
+    """
+    with opened(cluster) as lab:
+        found = lab.proxy_log(qualified(pod, namespace), level, reset=reset)
+    emit_data({"pod": found.pod, "loggers": found.levels}, output, str(found))
+
+
 def opened(cluster: str) -> Any:
     """A lab on a cluster that runs already: asking starts nothing."""
     import labkit

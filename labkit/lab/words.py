@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.cluster import Cluster
 from labkit.errors import InputError
-from labkit.observe import proxy, references
+from labkit.observe import proxy, proxy_log, references
 from labkit.observe.dumps import KINDS, TAKES, Dump, Wanted, check_filters, known_kind, make_section
 from labkit.observe.objects import name_of, namespace_of
 
 if TYPE_CHECKING:
-    from labkit.views.proxy_words import ProxyConfig
+    from labkit.views.proxy_words import LogLevels, ProxyConfig
 
 
 class ProxyWords:
@@ -22,6 +22,7 @@ class ProxyWords:
     lab.proxy_config("listeners", "shop/server")     listeners, clusters, routes, endpoints, secrets, bootstrap, all;
                                              filters: port=, fqdn=, direction=, subset=, address=, type=, name=,
                                              status=, cluster=; .resources, .json(), .yaml()
+    lab.proxy_log("shop/server", "rbac:debug")       sets the levels of loggers; without a level it shows them
     """
 
     cluster: Cluster
@@ -43,6 +44,23 @@ class ProxyWords:
         sections = tuple(make_section(one, dump, statuses, now, wanted) for one in kinds)
         command = f"istioctl proxy-config {kind} {name_of(found)}.{namespace_of(found)}"
         return ProxyConfig(f"{namespace_of(found)}/{name_of(found)}", sections, command)
+
+    def proxy_log(self, pod: str, level: str = "", *, reset: bool = False) -> LogLevels:
+        """The levels of a proxy's loggers; `level` sets them: "debug", or "rbac:debug,http:info"."""
+        from labkit.views.proxy_words import LogLevels
+
+        wanted = proxy_log.parse_wish(level) if level else {}
+        found = references.find_pod(self.cluster, pod)
+        name, namespace = name_of(found), namespace_of(found)
+        known_as = f"{name}.{namespace}"
+        command = f"istioctl proxy-config log {known_as}{' --reset' if reset else ''}"
+        if reset:
+            wanted = {**proxy_log.started_with(found), **wanted}
+        if level:
+            command += f" --level {level}"
+        if wanted:
+            return LogLevels(known_as, proxy_log.set_levels(self.cluster, found, wanted), (command,))
+        return LogLevels(known_as, proxy_log.read_levels(self.cluster, found), (command,))
 
 
 def _wanted(filters: dict[str, Any]) -> Wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -73,3 +74,34 @@ def as_text(columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
     widths = [max(len(row[at]) for row in everything) for at in range(len(columns))]
     padded = ("     ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in everything)
     return "\n".join(line.rstrip() for line in padded)
+
+
+@dataclass(frozen=True)
+class LogLevels:
+    """The level of every logger of a proxy; `levels["upstream"]`."""
+
+    pod: str
+    levels: dict[str, str]
+    commands: tuple[str, ...] = ()
+
+    def __getitem__(self, logger: str) -> str:
+        return self.levels[logger]
+
+    @property
+    def summary(self) -> str:
+        """`all loggers: warning, but upstream: debug`"""
+        if not self.levels:
+            return "no loggers"
+        common, _ = Counter(self.levels.values()).most_common(1)[0]
+        odd = [f"{name}: {level}" for name, level in self.levels.items() if level != common]
+        return f"all loggers: {common}" + (f", but {', '.join(odd)}" if odd else "")
+
+    def __str__(self) -> str:
+        lines = [f"  {name}: {level}" for name, level in self.levels.items()]
+        return "\n".join([f"{self.pod}:", "active loggers:", *lines])
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{self.pod}: {self.summary}", *(f"  $ {line}" for line in self.commands)])
+
+    def _repr_html_(self) -> str:
+        return card(self.pod, (self.summary,), self.commands, colour=BLUE)

@@ -1,7 +1,7 @@
 """A proxy's `/config_dump` as plain resources. Pure: it reads what Envoy said, wherever that came from.
 
 In a real pod clusters, listeners, routes and secrets are dynamic resources (xDS), routes mostly by RDS. In an embedded
-one routes stand inside listeners; Envoy lists those as static, beside the ones of RDS.
+one routes stand inside listeners, as inbound ones do everywhere.
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/admin/v3/config_dump.proto
 """
 
@@ -60,15 +60,24 @@ class Dump:
         return next((one for one in self.clusters() if one.get("name") == name), None)
 
     def routes(self) -> list[Config]:
-        """The route configurations: those of RDS, then those that stand in listeners. Each is said once."""
+        """The route configurations: those of RDS, then those that stand in listeners, each said once.
+
+        The dump lists the latter as static ones, too, but with those of listeners that are only draining.
+        """
         part = self.part("RoutesConfigDump")
-        entries = [*(part.get("dynamic_route_configs") or ()), *(part.get("static_route_configs") or ())]
         found: list[Config] = []
-        for entry in entries:
-            config = entry.get("route_config")
+        by_rds = (entry.get("route_config") for entry in part.get("dynamic_route_configs") or ())
+        for config in (*by_rds, *self._inline_routes()):
             if config and config not in found:  # a listener has one for each of its filter chains
                 found.append(config)
         return found
+
+    def _inline_routes(self) -> Iterator[Config | None]:
+        for listener in self.listeners():
+            default = listener.get("default_filter_chain")
+            for chain in (*(listener.get("filter_chains") or ()), *([default] if default else ())):
+                for one in chain.get("filters") or ():
+                    yield (one.get("typed_config") or {}).get("route_config")
 
     def secrets(self) -> list[Secret]:
         """The secrets that it has, and those that it waits for."""
