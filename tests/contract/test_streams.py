@@ -458,9 +458,30 @@ def test_proxy_paths_to_nothing_are_refused(kubectl: Kubectl, space: str, web: s
     assert kubectl.run("get", "--raw", f"{root}/services/nobody/proxy/").returncode == 1
 
 
-def test_debug_is_refused_with_what_to_do_instead(kubectl: Kubectl, space: str, request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--context", default=None):
-        pytest.skip("a real cluster can debug")
-    refused = kubectl.run("debug", "-n", space, "box", f"--image={IMAGE}")
-    assert refused.returncode == 1
-    assert b"kubectl exec" in refused.stderr
+# debug: a container more in a pod that runs.
+
+
+def debugger_state(api: Api, path: str, name: str) -> Any:
+    statuses = api.get(path).json["status"].get("ephemeralContainerStatuses") or []
+    return next((one["state"] for one in statuses if one["name"] == name), {})
+
+
+def test_debug_enters_a_running_pod_with_input_and_exit(kubectl: Kubectl, api: Api, space: str) -> None:
+    path = make(api, space, pod("debugged", "sleep", "600"))
+    wait_until(lambda: api.get(path).json["status"]["phase"] == "Running")
+    line = ("debug", "-n", space, "debugged", f"--image={IMAGE}", "-c", "look", "-i", "--", "sh", "-c")
+    done = kubectl.run(*line, "read word; echo $word of $HOSTNAME", stdin=b"hello\n")
+    assert b"hello of debugged" in done.stdout, done.stderr
+    wait_until(lambda: debugger_state(api, path, "look").get("terminated", {}).get("exitCode") == 0)
+    assert api.get(path).json["status"]["phase"] == "Running"
+
+
+def test_debug_of_nobody_and_with_an_image_of_nobody(kubectl: Kubectl, api: Api, space: str) -> None:
+    missing = kubectl.run("debug", "-n", space, "nobody", f"--image={IMAGE}")
+    assert missing.returncode == 1 and b'pods "nobody" not found' in missing.stderr
+    path = make(api, space, pod("undebugged", "sleep", "600"))
+    wait_until(lambda: api.get(path).json["status"]["phase"] == "Running")
+    asked = kubectl.run("debug", "-n", space, "undebugged", "--image=nobody.invalid/no/such:1", "-c", "look")
+    assert asked.returncode == 0, asked.stderr  # kubectl has asked for it, and the kubelet does not find it
+    wait_until(lambda: "Pull" in debugger_state(api, path, "look").get("waiting", {}).get("reason", ""))
+    assert api.get(path).json["status"]["phase"] == "Running"
