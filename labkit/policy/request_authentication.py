@@ -83,8 +83,6 @@ class RequestAuthentication:
 
     meta: Meta
     selector: Mapping[str, str] = field(default_factory=dict)
-    attached: bool = False
-    """Whether it is attached to Gateways or Services by name (targetRefs), and so for no workload by labels."""
     rules: tuple[JwtRule, ...] = ()
 
     @property
@@ -99,7 +97,6 @@ def parse_request_authentication(obj: Mapping[str, Any]) -> RequestAuthenticatio
     return RequestAuthentication(
         meta=meta,
         selector=selector_labels(spec),
-        attached=bool(spec.get("targetRef") or spec.get("targetRefs")),
         rules=tuple(_rule(one or {}, meta) for one in spec.get("jwtRules") or ()),
     )
 
@@ -109,8 +106,7 @@ def jwt_rules(
 ) -> tuple[JwtRule, ...]:
     """All rules that count for a workload, by issuer."""
     # pilot/pkg/security/authn/policy_applier.go newPolicyApplier
-    mine = selected((one for one in policies if not one.attached), workload, root_namespace)
-    found = (rule for policy in mine for rule in policy.rules)
+    found = (rule for policy in selected(policies, workload, root_namespace) for rule in policy.rules)
     return tuple(sorted(found, key=lambda rule: rule.issuer))
 
 

@@ -22,8 +22,18 @@ class Selecting(Protocol):
 T = TypeVar("T", bound=Selecting)
 
 
+NOBODY = {"": "attached by name"}
+"""A selector that no workload matches: a label has a name."""
+
+
 def selector_labels(spec: Mapping[str, Any], *, field: str = "selector", inner: str = "matchLabels") -> dict[str, str]:
-    """The labels of `spec.selector.matchLabels`, or of `spec.workloadSelector.labels` with the names given."""
+    """The labels of `spec.selector.matchLabels`, or of `spec.workloadSelector.labels` with the names given.
+
+    What is attached to gateways of the Gateway API or to waypoints by name (`targetRefs`) is for no other workload.
+    """
+    # pilot/pkg/model/policyattachment.go
+    if spec.get("targetRef") or spec.get("targetRefs"):
+        return dict(NOBODY)
     return {key: str(value) for key, value in ((spec.get(field) or {}).get(inner) or {}).items()}
 
 

@@ -127,6 +127,7 @@ ROWS = [
     (deny(source={"ipBlocks": ["127.0.0.0/8"]}), False, False),
     (deny(source={"ipBlocks": ["192.0.2.0/24"]}), True, True),
     ({"selector": {"matchLabels": {"app": "other"}}}, True, True),
+    ({"action": "DENY", "rules": [{}], "targetRefs": [{"kind": "Gateway", "name": "a"}]}, True, True),
     ({"action": "AUDIT", "rules": [{}]}, True, True),
     ({"action": "CUSTOM", "provider": {"name": "none"}, "rules": [{}]}, False, False),
 ]
@@ -137,7 +138,7 @@ def test_envoy_decides_as_the_table_and_the_pure_rules_do(
     mesh: Mesh, spec: Object, mesh_client: bool, naked: bool
 ) -> None:
     obj = policy(spec)
-    if spec.get("selector", {}).get("matchLabels", {}).get("app") == "other":
+    if "targetRefs" in spec or spec.get("selector", {}).get("matchLabels", {}).get("app") == "other":
         mesh.state.on_config("AuthorizationPolicy", "ADDED", obj)
         apply(mesh, policy({"action": "AUDIT", "rules": [{}]}, "marker"))
     else:

@@ -329,9 +329,11 @@ def _alone(seen: Iterable[str], count: int) -> Findings:
 # Regular expressions
 
 _NOT_IN_RE2 = (
-    (re.compile(r"(?<!\\)(?:\\\\)*(\(\?(?:=|!|<=|<!|>))"), "invalid or unsupported Perl syntax"),
-    (re.compile(r"(?<!\\)(?:\\\\)*(\\[1-9])"), "invalid escape sequence"),
+    (re.compile(r"\(\?(?:=|!|<=|<!|>)"), "invalid or unsupported Perl syntax"),
+    (re.compile(r"\\[1-9]"), "invalid escape sequence"),
+    (re.compile(r"[*+][*+]|[*+?]\?[*+?]"), "invalid nested repetition operator"),
 )
+_LITERAL = re.compile(r"\\[^1-9]|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _GO_SAYS = (
     ("unterminated character set", "missing closing ]"),
     ("missing ), unterminated subpattern", "missing closing )"),
@@ -345,20 +347,22 @@ def expression(pattern: str, where: str) -> Findings:
     """A regular expression that RE2, and so Envoy, understands."""
     if len(pattern) > 1024:
         yield f"{quoted(where)}: regex is too large, max length allowed is 1024"
-    elif why := _regex_error(pattern):
+    elif why := regex_error(pattern):
         yield (
-            f"{quoted(where)}: error parsing regexp: {why}; Istio uses RE2 style regex-based match "
+            f"{quoted(where)}: {why}; Istio uses RE2 style regex-based match "
             "(https://github.com/google/re2/wiki/Syntax)"
         )
 
 
-def _regex_error(pattern: str) -> str:
+def regex_error(pattern: str) -> str:
+    """Why RE2 cannot read a pattern, as Go says it; empty if it can."""
+    bare = _LITERAL.sub("x", pattern)
     for unknown, why in _NOT_IN_RE2:
-        if found := unknown.search(pattern):
-            return f"{why}: `{found[1]}`"
+        if found := unknown.search(bare):
+            return f"error parsing regexp: {why}: `{found[0]}`"
     try:
         re.compile(pattern)
     except re.error as error:
         why = next((said for words, said in _GO_SAYS if words in error.msg), error.msg)
-        return f"{why}: `{pattern[error.pos or 0 :]}`"
+        return f"error parsing regexp: {why}: `{pattern[error.pos or 0 :]}`"
     return ""

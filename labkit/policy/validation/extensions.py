@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from labkit.policy.validation.common import selector, targets
+from labkit.policy.validation.common import regex_error, selector, targets
 from labkit.policy.validation.findings import Findings, Object, Remark, block, items, present, quoted
 
 EXPOSES = (
@@ -69,18 +69,10 @@ def _patch(patch: Object) -> Findings:
         yield "missing patch operation"
     elif operation != "REMOVE" and not present(change, "value"):
         yield "missing patch value for non-remove operation"
-    elif version and (why := _uncompilable(version)):
+    elif version and (why := regex_error(version)):
         yield f"invalid regex for proxy version, [{why}]"
     else:
         yield from _match(apply_to, match)
-
-
-def _uncompilable(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        return f"error parsing regexp: {error.msg}: `{pattern}`"
-    return ""
 
 
 def _match(apply_to: str, match: Object) -> Findings:

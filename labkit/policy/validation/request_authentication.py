@@ -1,7 +1,7 @@
 """What is asked of a RequestAuthentication, in Istio's words.
 
-pkg/config/validation/validation.go ValidateRequestAuthentication, validateJwtRule; pkg/config/security ParseJwksURI; and
-a rule of the CustomResourceDefinition that needs an API server with CEL.
+pkg/config/validation/validation.go ValidateRequestAuthentication, validateJwtRule; pkg/config/security ParseJwksURI;
+and a rule of the CustomResourceDefinition that needs an API server with CEL.
 """
 
 from __future__ import annotations
