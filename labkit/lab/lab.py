@@ -146,7 +146,9 @@ class Secret(str):
 
 
 # Kinds that change what a server's proxy does with a request.
-_AT_THE_SERVER = frozenset({"AuthorizationPolicy", "RequestAuthentication", "Sidecar", "EnvoyFilter", "WasmPlugin"})
+_AT_THE_SERVER = frozenset(
+    {"AuthorizationPolicy", "RequestAuthentication", "Sidecar", "EnvoyFilter", "WasmPlugin", "Telemetry"}
+)
 
 
 class Lab(ProxyWords):

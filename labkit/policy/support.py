@@ -20,7 +20,12 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
         "spec.targetRef": "policies are for workloads by selector here",
         "spec.targetRefs": "policies are for workloads by selector here",
     },
-    "Telemetry": {WHOLE: "logs and metrics stay as they are on the embedded mesh"},
+    "Telemetry": {
+        "spec.tracing": "nothing on the embedded mesh collects traces",
+        "spec.metrics.reportingInterval": "connections of TCP are counted when they open and close",
+        "spec.targetRef": "telemetry is for workloads by selector here",
+        "spec.targetRefs": "telemetry is for workloads by selector here",
+    },
     "WorkloadGroup": {WHOLE: "no machine registers itself on the embedded mesh; write a WorkloadEntry"},
     "VirtualService": {
         "spec.http.corsPolicy": "CORS is left to the application",
@@ -62,6 +67,7 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
 }
 
 _APPLY_TO = frozenset({"BOOTSTRAP", "EXTENSION_CONFIG"})
+_MESSAGES = frozenset({"GRPC_REQUEST_MESSAGES", "GRPC_RESPONSE_MESSAGES"})
 
 
 def not_acted_on(obj: Mapping[str, Any]) -> tuple[str, ...]:
@@ -78,6 +84,9 @@ def not_acted_on(obj: Mapping[str, Any]) -> tuple[str, ...]:
         found += [f"host {one} has no effect: pods of the embedded mesh find only whole names" for one in patterns]
     if kind == "DestinationRule" and "PASSTHROUGH" in _at(obj, ["spec", "trafficPolicy", "loadBalancer", "simple"]):
         found.append("loadBalancer.simple PASSTHROUGH has no effect: LEAST_REQUEST balances instead")
+    if kind == "Telemetry":
+        named = set(_at(obj, ["spec", "metrics", "overrides", "match", "metric"]))
+        found += [f"metric {one} is never counted: messages of gRPC are not seen" for one in sorted(named & _MESSAGES)]
     if kind == "EnvoyFilter":
         used = set(_at(obj, ["spec", "configPatches", "applyTo"])) & _APPLY_TO
         found += [f"applyTo {one} has no effect: a running proxy takes it no more" for one in sorted(used)]

@@ -11,6 +11,8 @@ PROXY_CONTAINER = "istio-proxy"
 # https://istio.io/latest/docs/reference/config/labels/ ; pilot/pkg/model/endpointshards, pkg/kube/inject
 TLS_MODE_LABEL = "security.istio.io/tlsMode"
 TLS_MODE_ISTIO = "istio"
+CANONICAL_NAME = "service.istio.io/canonical-name"
+CANONICAL_REVISION = "service.istio.io/canonical-revision"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Workload:
     ports: tuple[ContainerPort, ...] = ()
     injected: bool = False
     address: str = ""
+    owner: str = ""
+    """The name of what made the pod: its Deployment, or another owner."""
     # What a workload is does not change when it becomes ready.
     ready: bool = field(default=True, compare=False)
 
@@ -67,7 +71,23 @@ def workload_from_pod(pod: Mapping[str, Any]) -> Workload:
         injected=has_sidecar(pod),
         address=(pod.get("status") or {}).get("podIP") or "",
         ready=is_ready(pod),
+        owner=workload_name(pod),
     )
+
+
+def workload_name(pod: Mapping[str, Any]) -> str:
+    """The name of what made the pod: its Deployment, or its other owner, or itself.
+
+    pkg/kube/inject/webhook.go GetDeployMetaFromPod: a ReplicaSet whose name ends in the pod's template hash belongs
+    to the Deployment before it.
+    """
+    metadata = pod.get("metadata") or {}
+    owner: Mapping[str, Any] = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), {})
+    name = owner.get("name") or metadata.get("name") or (metadata.get("generateName") or "").removesuffix("-")
+    template_hash = (metadata.get("labels") or {}).get("pod-template-hash")
+    if owner.get("kind") == "ReplicaSet" and template_hash:
+        return str(name).removesuffix(f"-{template_hash}")
+    return str(name)
 
 
 def has_sidecar(pod: Mapping[str, Any]) -> bool:

@@ -183,6 +183,7 @@ class Mesh:
         labels: dict[str, str] | None = None,
         account: str = "",
         probers: Object | None = None,
+        env: dict[str, str] | None = None,
         annotations: dict[str, str] | None = None,
         wait: bool = True,
         known: bool = True,
@@ -193,8 +194,9 @@ class Mesh:
         labels = {"app": name, **(labels or {})}
         if sidecar:
             labels.setdefault("security.istio.io/tlsMode", "istio")
-            env = [{"name": "ISTIO_KUBE_APP_PROBERS", "value": json.dumps(probers)}] if probers else []
-            proxy: Object = {"name": "istio-proxy", "env": env}
+            variables = {**(env or {}), **({"ISTIO_KUBE_APP_PROBERS": json.dumps(probers)} if probers else {})}
+            listed = [{"name": key, "value": value} for key, value in variables.items()]
+            proxy: Object = {"name": "istio-proxy", "env": listed}
             containers = [{**proxy, "args": ["proxy", "router"]}] if gateway else [*containers, proxy]
         row = len(self._pods) + 1
         pod = {

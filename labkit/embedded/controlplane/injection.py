@@ -27,13 +27,21 @@ import yaml
 
 from labkit.embedded.controlplane.agent import XDS_MOUNT
 from labkit.embedded.controlplane.translation.bootstrap import STATS_PORT
-from labkit.embedded.controlplane.translation.model import EXCLUDE_INBOUND_ANNOTATION, PROBERS_ENV
+from labkit.embedded.controlplane.translation.model import EXCLUDE_INBOUND_ANNOTATION, METRICS_ENV, PROBERS_ENV
 from labkit.embedded.controlplane.translation.special import AGENT_PORT, READY_PATH, READY_PORT
 from labkit.errors import InputError
 from labkit.policy.injection import REVISION
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
 from labkit.policy.proxy_config import ProxyConfig, ProxySettings, proxy_settings, read_proxy_settings
-from labkit.policy.workload import PROXY_CONTAINER, TLS_MODE_ISTIO, TLS_MODE_LABEL, workload_from_pod
+from labkit.policy.workload import (
+    CANONICAL_NAME,
+    CANONICAL_REVISION,
+    PROXY_CONTAINER,
+    TLS_MODE_ISTIO,
+    TLS_MODE_LABEL,
+    workload_from_pod,
+    workload_name,
+)
 
 Object = dict[str, Any]
 
@@ -42,8 +50,6 @@ STATUS_ANNOTATION = "sidecar.istio.io/status"
 REWRITE_ANNOTATION = "sidecar.istio.io/rewriteAppHTTPProbers"
 CONFIG_ANNOTATION = "proxy.istio.io/config"
 LOG_LEVEL_ANNOTATION = "sidecar.istio.io/logLevel"
-CANONICAL_NAME = "service.istio.io/canonical-name"
-CANONICAL_REVISION = "service.istio.io/canonical-revision"
 DEFAULT_CONTAINER_ANNOTATIONS = (
     "kubectl.kubernetes.io/default-container",
     "kubectl.kubernetes.io/default-logs-container",
@@ -113,6 +119,7 @@ def inject(pod: Object, namespace: str, settings: InjectionSettings) -> Object:
     probers = dict(_rewrite_probes(spec, annotations))
     started_with = _started_with(pod, namespace, settings)
     proxy = _proxy_container(pod, namespace, workload, settings, probers)
+    _merge_metrics(annotations, proxy)
     _configure(proxy, started_with)
     init = _init_container(annotations, settings)
     _add_labels(labels, workload)
@@ -170,21 +177,6 @@ def make_patch(before: Object, after: Object) -> list[Object]:
     return patch
 
 
-def workload_name(pod: Object) -> str:
-    """The name of what made the pod: its Deployment, or its other owner, or itself.
-
-    pkg/kube/inject/webhook.go GetDeployMetaFromPod: a ReplicaSet whose name ends in the pod's template hash belongs
-    to the Deployment before it.
-    """
-    metadata = pod["metadata"]
-    owner: Object = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), {})
-    name = owner.get("name") or metadata.get("name") or (metadata.get("generateName") or "").removesuffix("-")
-    template_hash = (metadata.get("labels") or {}).get("pod-template-hash")
-    if owner.get("kind") == "ReplicaSet" and template_hash:
-        return str(name).removesuffix(f"-{template_hash}")
-    return str(name)
-
-
 def _add_labels(labels: Object, workload: str) -> None:
     labels.setdefault(TLS_MODE_LABEL, TLS_MODE_ISTIO)
     name = labels.get("app.kubernetes.io/name") or labels.get("app") or workload
@@ -197,14 +189,6 @@ def _add_annotations(annotations: Object, spec: Object, settings: InjectionSetti
     annotations[REVISION] = settings.revision
     for name in DEFAULT_CONTAINER_ANNOTATIONS:
         annotations.setdefault(name, spec["containers"][0]["name"])
-    # Who scrapes this pod finds Envoy's metrics, https://istio.io/latest/docs/ops/integrations/prometheus/
-    annotations.update(
-        {
-            "prometheus.io/scrape": "true",
-            "prometheus.io/port": str(AGENT_PORT),
-            "prometheus.io/path": "/stats/prometheus",
-        }
-    )
     annotations[STATUS_ANNOTATION] = json.dumps(
         {
             "initContainers": [INIT_CONTAINER],
@@ -215,6 +199,27 @@ def _add_annotations(annotations: Object, spec: Object, settings: InjectionSetti
         },
         separators=(",", ":"),
     )
+
+
+# Metrics
+
+MERGE_ANNOTATION = "prometheus.istio.io/merge-metrics"
+_SCRAPED = "prometheus.io/"
+
+
+def _merge_metrics(annotations: Object, proxy: Object) -> None:
+    """Point whoever scrapes this pod to the sidecar, which adds the application's own metrics to its page.
+
+    https://istio.io/latest/docs/ops/integrations/prometheus/#option-1-metrics-merging ; a pod that says
+    `prometheus.io/scrape: "false"`, or that it wants no merging, keeps its annotations.
+    """
+    own = {name: annotations[_SCRAPED + name] for name in ("scrape", "path", "port") if _SCRAPED + name in annotations}
+    if annotations.get(MERGE_ANNOTATION) == "false" or own.get("scrape") == "false":
+        return
+    if own.get("port"):
+        proxy["env"].append({"name": METRICS_ENV, "value": json.dumps(own, separators=(",", ":"))})
+    new = {"scrape": "true", "port": str(AGENT_PORT), "path": "/stats/prometheus"}
+    annotations.update({_SCRAPED + name: value for name, value in new.items()})
 
 
 # Probes

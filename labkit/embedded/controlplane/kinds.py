@@ -20,6 +20,7 @@ from labkit.embedded.apiclient import (
     REQUESTAUTHENTICATIONS,
     SERVICEENTRIES,
     SIDECARS,
+    TELEMETRIES,
     VIRTUALSERVICES,
     WASMPLUGINS,
     WORKLOADENTRIES,
@@ -34,6 +35,7 @@ from labkit.policy.proxy_config import parse_proxy_config
 from labkit.policy.request_authentication import parse_request_authentication
 from labkit.policy.service_entry import parse_service_entry, parse_workload_entry
 from labkit.policy.sidecar_scope import parse_sidecar_scope
+from labkit.policy.telemetry import parse_telemetry
 from labkit.policy.virtual_service import parse_virtual_service
 from labkit.policy.wasm_plugin import parse_wasm_plugin
 
@@ -72,6 +74,7 @@ KINDS: dict[str, ConfigKind] = {
         ConfigKind("WorkloadEntry", WORKLOADENTRIES, parse_workload_entry, Reach.MESH),
         ConfigKind("Sidecar", SIDECARS, parse_sidecar_scope, Reach.WORKLOADS),
         ConfigKind("EnvoyFilter", ENVOYFILTERS, parse_envoy_filter, Reach.WORKLOADS),
+        ConfigKind("Telemetry", TELEMETRIES, parse_telemetry, Reach.WORKLOADS),
         ConfigKind("WasmPlugin", WASMPLUGINS, parse_wasm_plugin, Reach.WORKLOADS),
         ConfigKind("ProxyConfig", PROXYCONFIGS, parse_proxy_config, Reach.INJECTION),
     )

@@ -6,15 +6,18 @@ Imported by `pilot-agent`, which must start fast: standard library only.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labkit.embedded import envoy_messages
+from labkit.embedded.controlplane.translation.metrics_page import page_filter
 from labkit.embedded.envoy_messages import TYPE, XDS_CLUSTER, Config, pipe_address, rest_source, socket_address
 
 STATS_PORT = 15090
 STATS_PATH = "/stats/prometheus"
 STATS_CLUSTER = "prometheus_stats"
+PAGE_LIMIT = 64 * 1024 * 1024
+"""Bytes of a page of metrics: it is changed as a whole, so it has to fit."""
 
 
 RELAY_CLUSTER = "xds-relay"
@@ -46,6 +49,8 @@ def make_bootstrap(environment: Mapping[str, str], istiod_socket: Path, admin_so
             {**_pipe_cluster(RELAY_CLUSTER, istiod_socket), "circuit_breakers": {"thresholds": [{"max_retries": 100}]}},
         ],
     }
+    # Histograms reach the page of metrics with each flush; Envoy's own 5 s are long for who waits and looks.
+    config["stats_flush_interval"] = "1s"
     config["overload_manager"] = {"resource_monitors": [_connection_limit()]}
     return config
 
@@ -130,7 +135,7 @@ def _relay_listener(relay: Path) -> Config:
     }
 
 
-def _http(cluster: str, match: Config, **route: object) -> Config:
+def _http(cluster: str, match: Config, filters: Sequence[Config] = (), **route: object) -> Config:
     """An HTTP connection manager that passes what matches on to a cluster."""
     router = {"@type": f"{TYPE}envoy.extensions.filters.http.router.v3.Router"}
     routes = [{"match": match, "route": {"cluster": cluster, **route}}]
@@ -139,7 +144,7 @@ def _http(cluster: str, match: Config, **route: object) -> Config:
         "stat_prefix": "stats" if cluster == STATS_CLUSTER else cluster,
         "stream_idle_timeout": "0s",
         "route_config": {"virtual_hosts": [{"name": "backend", "domains": ["*"], "routes": routes}]},
-        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
+        "http_filters": [*filters, {"name": "envoy.filters.http.router", "typed_config": router}],
     }
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
 
@@ -148,7 +153,8 @@ def _stats_listener(address: str) -> Config:
     return {
         "name": f"0.0.0.0_{STATS_PORT}",
         "address": socket_address(address, STATS_PORT),
-        "filter_chains": [{"filters": [_http(STATS_CLUSTER, {"path": STATS_PATH})]}],
+        "per_connection_buffer_limit_bytes": PAGE_LIMIT,
+        "filter_chains": [{"filters": [_http(STATS_CLUSTER, {"path": STATS_PATH}, [page_filter()])]}],
     }
 
 

@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from labkit.embedded import addresses
-from labkit.embedded.controlplane.translation import tls
+from labkit.embedded.controlplane.translation import standard_metrics, tls
 from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE, CONNECT_TIMEOUT, same_protocol_options
 from labkit.embedded.controlplane.translation.model import Endpoint, Service, ServicePort, Sidecar, Snapshot
 from labkit.embedded.controlplane.translation.traffic_policy import (
@@ -78,12 +78,18 @@ def make_outbound_clusters(snapshot: Snapshot, sidecar: Sidecar, directory: Path
             make_service_cluster(snapshot, sidecar, service, port, directory, rule, subset)
             for subset in (None, *(rule.subsets if rule else ()))
         ]
-    black_hole = {"name": BLACK_HOLE, "type": "STATIC", "connect_timeout": CONNECT_TIMEOUT}
+    black_hole = {
+        "name": BLACK_HOLE,
+        "type": "STATIC",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "metadata": {"filter_metadata": {standard_metrics.SERVICE: {"name": BLACK_HOLE}}},
+    }
     passthrough = {
         "name": PASSTHROUGH,
         "type": "ORIGINAL_DST",
         "lb_policy": "CLUSTER_PROVIDED",
         "connect_timeout": CONNECT_TIMEOUT,
+        "metadata": {"filter_metadata": {standard_metrics.SERVICE: {"name": PASSTHROUGH}}},
     }
     return [*clusters, black_hole, passthrough]
 
@@ -115,7 +121,9 @@ def make_service_cluster(
         "connect_timeout": CONNECT_TIMEOUT,
         **_found_by(snapshot, service, port, sidecar),
         "typed_extension_protocol_options": _protocol_options(port.protocol),
-        "metadata": {"filter_metadata": {"istio": istio}},
+        "metadata": {
+            "filter_metadata": {"istio": istio, standard_metrics.SERVICE: standard_metrics.service_metadata(service)}
+        },
     }
     policy = rule.traffic_policy(port.number, subset_name) if rule else TrafficPolicy()
     apply_traffic_policy(cluster, policy)
@@ -253,6 +261,7 @@ def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, rule_tls: ClientTLSSett
     metadata: Config = {}
     if endpoint.workload:
         metadata["istio"] = {"workload": f"{endpoint.workload.name};{endpoint.workload.namespace}"}
+        metadata[standard_metrics.PEER] = standard_metrics.peer_fields(endpoint.workload)
     if speaks_mtls(snapshot, endpoint, rule_tls):
         metadata[SOCKET_MATCH] = {"tlsMode": TLS_MODE_ISTIO}
     if metadata:

@@ -15,16 +15,6 @@ from labkit.embedded.envoy_messages import TYPE, Config
 HCM = "envoy.filters.network.http_connection_manager"
 TCP_PROXY = "envoy.filters.network.tcp_proxy"
 
-# Istio's default text format, https://istio.io/latest/docs/tasks/observability/logs/access-log/#default-access-log-format
-ACCESS_LOG_FORMAT = (
-    '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% '
-    "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "
-    '"%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% '
-    '%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" '
-    '"%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% '
-    "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
-)
-
 ORIGINAL_DESTINATION_KEY = "envoy.network.transport_socket.original_dst_address"
 UPSTREAM_ALPN_KEY = "envoy.network.application_protocols"
 
@@ -34,21 +24,6 @@ def typed(name: str, message: str, **fields: Any) -> Config:
     return {"name": name, "typed_config": {"@type": f"{TYPE}{message}", **fields}}
 
 
-def access_log(mesh: MeshConfig, *, flags: Sequence[str] = ()) -> list[Config]:
-    """The access log in Istio's format; with `flags`, only of what has one of these response flags."""
-    if not mesh.access_log_file:
-        return []
-    log = typed(
-        "envoy.access_loggers.file",
-        "envoy.extensions.access_loggers.file.v3.FileAccessLog",
-        path=mesh.access_log_file,
-        log_format={"text_format_source": {"inline_string": mesh.access_log_format or ACCESS_LOG_FORMAT}},
-    )
-    if flags:
-        log["filter"] = {"response_flag_filter": {"flags": list(flags)}}
-    return [log]
-
-
 def tcp_proxy(mesh: MeshConfig, cluster: str, stat_prefix: str = "") -> Config:
     """Bytes to `cluster`, whatever they are."""
     return typed(
@@ -56,14 +31,16 @@ def tcp_proxy(mesh: MeshConfig, cluster: str, stat_prefix: str = "") -> Config:
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
         stat_prefix=stat_prefix or cluster,
         cluster=cluster,
-        access_log=access_log(mesh),
     )
 
 
 def http_manager(
     mesh: MeshConfig, *, stat_prefix: str, route_config: Config, http_filters: Sequence[Config] = (), **fields: Any
 ) -> Config:
-    """An HTTP connection manager that logs, normalizes paths and lets websockets through, as Istio's do."""
+    """An HTTP connection manager that normalizes paths and lets websockets through, as Istio's do.
+
+    What it logs and counts is added at last, by `telemetry.instrument`.
+    """
     return typed(
         HCM,
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -73,7 +50,6 @@ def http_manager(
             *http_filters,
             typed("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router"),
         ],
-        access_log=access_log(mesh),
         normalize_path=True,
         upgrade_configs=[{"upgrade_type": "websocket"}],
         **fields,

@@ -138,7 +138,6 @@ def make_virtual_inbound(snapshot: Snapshot, sidecar: Sidecar, directory: Path) 
         # Server-first protocols on undeclared ports wait for ever, as in Istio: protocolDetectionTimeout is 0s.
         "listener_filters_timeout": "0s",
         "continue_on_listener_filters_timeout": True,
-        "access_log": filters.access_log(snapshot.mesh, flags=("NR",)),
     }
 
 

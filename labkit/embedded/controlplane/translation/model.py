@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from labkit.embedded.controlplane.translation import log_formats
+from labkit.embedded.controlplane.translation.log_formats import FileLog
 from labkit.policy.authorization import AuthorizationPolicy
 from labkit.policy.destination_rule import DestinationRule, destination_rule
 from labkit.policy.envoy_filter import EnvoyFilter
@@ -30,6 +32,7 @@ from labkit.policy.protocols import Protocol, protocol_of
 from labkit.policy.proxy_config import ProxySettings, read_proxy_settings
 from labkit.policy.request_authentication import KeySource, RequestAuthentication
 from labkit.policy.sidecar_scope import ALLOW_ANY, SidecarScope
+from labkit.policy.telemetry import FILE_PROVIDER, Telemetry
 from labkit.policy.virtual_service import VirtualService
 from labkit.policy.wasm_plugin import WasmPlugin
 from labkit.policy.workload import PROXY_CONTAINER, Workload, labels_match, workload_from_pod
@@ -54,6 +57,9 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 PROBERS_ENV = "ISTIO_KUBE_APP_PROBERS"
 """Where injection leaves the application's own probes, on the container istio-proxy."""
 
+METRICS_ENV = "ISTIO_PROMETHEUS_ANNOTATIONS"
+"""Where it leaves what the pod's annotations said of the application's own metrics."""
+
 EXCLUDE_INBOUND_ANNOTATION = "traffic.sidecar.istio.io/excludeInboundPorts"
 
 CLUSTER_DOMAIN = "cluster.local"
@@ -70,8 +76,10 @@ class MeshConfig:
     outbound_policy: str = ALLOW_ANY
     proxy: ProxySettings = field(default_factory=ProxySettings)
     """`defaultConfig`: what new proxies are started with."""
-    access_log_file: str = "/dev/stdout"
-    access_log_format: str = ""
+    access_log_file: str = log_formats.STANDARD_OUTPUT
+    default_log: FileLog = field(default_factory=lambda: FileLog(FILE_PROVIDER))
+    log_providers: tuple[FileLog, ...] = ()
+    """`extensionProviders` that write access logs."""
     minimum_tls: str = MIN_TLS_VERSION
     cipher_suites: tuple[str, ...] = ()
 
@@ -89,7 +97,8 @@ def mesh_config(values: Object, *, root_namespace: str) -> MeshConfig:
         proxy=read_proxy_settings(values.get("defaultConfig") or {}),
         outbound_policy=str((values.get("outboundTrafficPolicy") or {}).get("mode") or ALLOW_ANY),
         access_log_file=str(values.get("accessLogFile", "/dev/stdout") or ""),
-        access_log_format=str(values.get("accessLogFormat") or ""),
+        default_log=log_formats.default_log(values, FILE_PROVIDER),
+        log_providers=log_formats.read_providers(values),
         minimum_tls=MAX_TLS_VERSION if newest else MIN_TLS_VERSION,
         cipher_suites=tuple(mtls.get("cipherSuites") or ()),
     )
@@ -210,6 +219,8 @@ class Sidecar:
     probes: tuple[HttpProbe, ...] = ()
     excluded_ports: frozenset[int] = frozenset()
     """Container ports that the pod keeps from the redirection."""
+    app_metrics: tuple[int, str] | None = None
+    """Port and path of the application's own metrics, which the proxy adds to its page."""
     gateway: bool = False
     """Whether it stands alone, as a gateway, and beside no application."""
 
@@ -228,7 +239,7 @@ def read_sidecar(pod: Object) -> Sidecar | None:
     phase = (pod.get("status") or {}).get("phase")
     if not workload.injected or not workload.address or phase in ("Succeeded", "Failed"):
         return None
-    return Sidecar(workload, tuple(_probes(pod)), _excluded_ports(pod), _is_gateway(pod))
+    return Sidecar(workload, tuple(_probes(pod)), _excluded_ports(pod), _app_metrics(pod), _is_gateway(pod))
 
 
 def _is_gateway(pod: Object) -> bool:
@@ -242,12 +253,23 @@ def _excluded_ports(pod: Object) -> frozenset[int]:
     return frozenset(int(port) for port in re.split(r"[,\s]+", listed) if port.isdigit())
 
 
-def _probes(pod: Object) -> Iterable[HttpProbe]:
+def _proxy_setting(pod: Object, name: str) -> Any:
+    """What a variable of the container istio-proxy says in JSON; an empty object without it."""
     spec = pod.get("spec") or {}
     containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     proxy = next(container for container in containers if container.get("name") == PROXY_CONTAINER)
-    written = next((env.get("value") for env in proxy.get("env") or () if env.get("name") == PROBERS_ENV), None)
-    for path, probe in json.loads(written or "{}").items():
+    written = next((env.get("value") for env in proxy.get("env") or () if env.get("name") == name), None)
+    return json.loads(written or "{}")
+
+
+def _app_metrics(pod: Object) -> tuple[int, str] | None:
+    own = _proxy_setting(pod, METRICS_ENV)
+    port = str(own.get("port") or "")
+    return (int(port), own.get("path") or "/metrics") if port.isdigit() else None
+
+
+def _probes(pod: Object) -> Iterable[HttpProbe]:
+    for path, probe in _proxy_setting(pod, PROBERS_ENV).items():
         for kind in ("httpGet", "tcpSocket", "grpc"):
             if kind in probe:
                 settings = probe[kind]
@@ -334,6 +356,10 @@ class Snapshot:
     @property
     def envoy_filters(self) -> tuple[EnvoyFilter, ...]:
         return self.configs.get("EnvoyFilter", ())
+
+    @property
+    def telemetries(self) -> tuple[Telemetry, ...]:
+        return self.configs.get("Telemetry", ())
 
     @property
     def wasm_plugins(self) -> tuple[WasmPlugin, ...]:

@@ -11,7 +11,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.embedded.controlplane.translation import clusters, gateway, gateway_l4, inbound, outbound, scoping, special
+from labkit.embedded.controlplane.translation import (
+    clusters,
+    gateway,
+    gateway_l4,
+    inbound,
+    outbound,
+    scoping,
+    special,
+    telemetry,
+)
 from labkit.embedded.controlplane.translation.envoy_filters import apply_envoy_filters
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.envoy_messages import (
@@ -57,7 +66,7 @@ def make_proxy_config(
         return _gateway_config(snapshot, sidecar, directory)
     known = scoping.exported_to(snapshot, sidecar)
     seen = scoping.seen_by(known, sidecar)
-    listeners = (
+    listeners: tuple[Config, ...] = (
         inbound.make_virtual_inbound(snapshot, sidecar, directory),
         *outbound.make_outbound_listeners(seen, sidecar),
         *scoping.make_unseen_listeners(known, seen, sidecar),
@@ -65,6 +74,7 @@ def make_proxy_config(
         special.make_agent_listener(sidecar),
         special.make_ready_listener(sidecar),
     )
+    listeners = telemetry.instrument(snapshot, sidecar, listeners)
     own = tuple(inbound.make_inbound_clusters(snapshot, sidecar))
     if own == own_before and not _filters_for(snapshot, sidecar):
         return ProxyConfig(listeners, None, own)
@@ -79,11 +89,12 @@ def make_proxy_config(
 def _gateway_config(snapshot: Snapshot, proxy: Sidecar, directory: Path) -> ProxyConfig:
     """A gateway serves what Gateways say, and has no application behind it."""
     known = scoping.exported_to(snapshot, proxy)
-    listeners = (
+    listeners: tuple[Config, ...] = (
         *gateway.make_gateway_listeners(known, proxy, directory),
         special.make_agent_listener(proxy),
         special.make_ready_listener(proxy),
     )
+    listeners = telemetry.instrument(snapshot, proxy, listeners)
     envoy_clusters = (
         *clusters.make_outbound_clusters(known, proxy, directory),
         *gateway_l4.make_dnat_clusters(known, proxy, directory),

@@ -10,7 +10,7 @@ The kubelet cannot reach the inside of a redirected pod; injection therefore rew
 In Istio the agent serves 15020 and asks the application itself. Here Envoy does:
 - httpGet: a route to the application's port, to the original path, with the original headers;
 - tcpSocket and grpc: Envoy's own active health check of that port, whose result the path answers.
-Simplified: Istio's agent also adds the application's own metrics to /stats/prometheus.
+The application's own metrics are added to /stats/prometheus by `metrics_page`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 
 from labkit.embedded import addresses
 from labkit.embedded.controlplane.translation import filters, tls
-from labkit.embedded.controlplane.translation.bootstrap import STATS_CLUSTER, STATS_PATH
+from labkit.embedded.controlplane.translation.bootstrap import PAGE_LIMIT, STATS_CLUSTER, STATS_PATH
 from labkit.embedded.controlplane.translation.inbound import CONNECT_TIMEOUT
+from labkit.embedded.controlplane.translation.metrics_page import APP_METRICS_CLUSTER, page_filter
 from labkit.embedded.controlplane.translation.model import HttpProbe, MeshConfig, Sidecar
 from labkit.embedded.envoy_messages import TYPE, Config, lb_endpoint, socket_address
 
@@ -49,12 +50,24 @@ def make_agent_listener(sidecar: Sidecar) -> Config:
     checks = [
         _health_filter(probe.path, probe_cluster_name(probe)) for probe in sidecar.probes if probe.kind != "httpGet"
     ]
-    return _listener(sidecar, AGENT_PORT, "agent-probes", routes, checks)
+    page = page_filter(sidecar.app_metrics[1] if sidecar.app_metrics else "", only=STATS_PATH)
+    listener = _listener(sidecar, AGENT_PORT, "agent-probes", routes, [*checks, page])
+    return {**listener, "per_connection_buffer_limit_bytes": PAGE_LIMIT}
 
 
 def make_probe_clusters(sidecar: Sidecar) -> list[Config]:
     """The Envoy clusters that the probes go to, one per probe."""
-    return list(_probe_clusters(sidecar))
+    return [*_probe_clusters(sidecar), *_metrics_clusters(sidecar)]
+
+
+def _metrics_clusters(sidecar: Sidecar) -> list[Config]:
+    """Where the application shows its own metrics, if the pod says so."""
+    if not sidecar.app_metrics:
+        return []
+    inside = lb_endpoint(addresses.inside_ip(sidecar.address), addresses.listen_port(sidecar.app_metrics[0]))
+    assignment = {"cluster_name": APP_METRICS_CLUSTER, "endpoints": [{"lb_endpoints": [inside]}]}
+    cluster = {"name": APP_METRICS_CLUSTER, "type": "STATIC", "connect_timeout": "1s", "load_assignment": assignment}
+    return [cluster]
 
 
 def probe_cluster_name(probe: HttpProbe) -> str:
