@@ -19,9 +19,10 @@ from labkit.cluster import Cluster, Obj
 from labkit.cluster.cluster import Change
 from labkit.cluster.kinds import CONFIGMAP, CRD, DEPLOYMENT, NAMESPACE, POD
 from labkit.cluster.problems import MANAGED_BY_LABEL, MANAGER
-from labkit.errors import InputError, MeshError
+from labkit.errors import InputError, MeshError, WaitTimeoutError
 from labkit.policy.injection import DEFAULT_REVISION, REVISION, injection_webhooks
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
+from labkit.policy.workload import PROXY_CONTAINER
 
 DATA = Path(__file__).parent / "data"
 
@@ -29,6 +30,9 @@ Progress = Callable[[str], None]
 
 # istiod is ready within a second; a machine under heavy load gets its time.
 READY_LIMIT = 60.0
+
+# A proxy that starts has its configuration within a second, or something else is wrong with its pod.
+STARTING_LIMIT = 10.0
 
 ISTIOD_LABELS = {"app": "istiod"}
 ROOT_CONFIGMAP = "istio-ca-root-cert"
@@ -161,12 +165,14 @@ def uninstall(cluster: Cluster, *, on_progress: Progress = lambda _: None, limit
     """Remove every control plane that labkit installed, with its kinds and therefore with all policies.
 
     Labels on namespaces stay, and pods keep their sidecars, which go on with the configuration they have, until
-    they are made anew: as in life. Webhooks go first, so that no pod is refused on the way.
+    they are made anew: as in life. Webhooks go first, so that no pod is refused on the way; then sidecars that are
+    just starting get their first configuration, without which they would never be ready.
     """
     changes: list[Change] = []
     for installation in list(installations(cluster)):
-        for objects in (installation.webhooks(), installation.control_plane()):
-            changes += cluster.delete_documents(objects)
+        changes += cluster.delete_documents(installation.webhooks())
+        _let_proxies_start(cluster, on_progress)
+        changes += cluster.delete_documents(installation.control_plane())
         # istiod would put back what it keeps right, so it must have ended before the rest goes.
         cluster.wait_until(
             POD, _still_there, what="istiod to end", namespace=installation.namespace, labels=ISTIOD_LABELS, limit=limit
@@ -182,6 +188,37 @@ def uninstall(cluster: Cluster, *, on_progress: Progress = lambda _: None, limit
     cluster.wait_until_gone([change for change in changes if change.kind in (NAMESPACE, CRD)], limit=limit)
     on_progress("The mesh is gone. Sidecars that run keep their last configuration until their pods are restarted.")
     return changes
+
+
+def _let_proxies_start(cluster: Cluster, on_progress: Progress) -> None:
+    """Wait for the first configuration of proxies that are starting; name those that do not get it in time."""
+    try:
+        cluster.wait_until(POD, _starting, what="the sidecars that start", limit=STARTING_LIMIT)
+    except WaitTimeoutError as error:
+        on_progress(
+            f"Not ready, and without a mesh they will not be until they are made anew: {error.details['seen']}."
+        )
+
+
+def _starting(pods: list[Obj]) -> str:
+    return ", ".join(f"{p['metadata']['namespace']}/{p['metadata']['name']}" for p in pods if proxy_starts(p))
+
+
+def proxy_starts(pod: Obj) -> bool:
+    """Whether a pod's proxy is about to be ready. One whose pod ends, or cannot start at all, is not."""
+    status = pod.get("status") or {}
+    if "deletionTimestamp" in pod["metadata"] or status.get("phase") in ("Succeeded", "Failed"):
+        return False
+    spec = pod["spec"]
+    if not any(one["name"] == PROXY_CONTAINER for one in [*spec["containers"], *(spec.get("initContainers") or ())]):
+        return False
+    statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    if any(one["name"] == PROXY_CONTAINER and one.get("ready") for one in statuses):
+        return False
+    inits = len(status.get("initContainerStatuses") or ())
+    before = [one for place, one in enumerate(statuses) if place < inits or one["name"] == PROXY_CONTAINER]
+    reasons = [((one.get("state") or {}).get("waiting") or {}).get("reason") or "" for one in before]
+    return not any(reason.endswith("BackOff") or reason.startswith("Err") for reason in reasons)
 
 
 def _still_there(pods: list[Obj]) -> str:

@@ -114,6 +114,12 @@ def pod_of(cluster: Cluster, app: str, namespace: str) -> dict[str, Any]:
     return ready()[0]
 
 
+def others(cluster: Cluster, name: str) -> list[dict[str, Any]]:
+    """The clients in `shop` beside one that is going, ready or not."""
+    clients = cluster.objects("Pod", "shop", labels={"app": "client"})
+    return [pod for pod in clients if pod["metadata"]["name"] != name]
+
+
 def ask(cluster: Cluster, namespace: str) -> tuple[int, str]:
     """curl from the client of a namespace to the server: exit code, and status or error."""
     name = pod_of(cluster, "client", namespace)["metadata"]["name"]
@@ -269,12 +275,16 @@ def test_the_files_of_a_deleted_pod_go_with_it(cluster: Cluster) -> None:
     assert files.is_dir()
     cluster.delete("Pod", pod, "shop")
     wait_for("the files to go", lambda: not files.exists())
-    wait_for_deployments(cluster)
+    wait_for("another pod", lambda: pod_of(cluster, "client", "shop")["metadata"]["name"] != pod)
 
 
 def test_uninstalling_leaves_nothing_but_the_running_sidecars_which_go_on(cluster: Cluster) -> None:
     cluster.apply(policy("STRICT"))
     wait_for("the refusal", lambda: ask(cluster, "legacy") == REFUSED)
+    # A client that is just starting gets what it needs before its control plane goes.
+    first = pod_of(cluster, "client", "shop")["metadata"]["name"]
+    cluster.delete("Pod", first, "shop")
+    wait_for("another client", lambda: bool(others(cluster, first)))
     uninstall(cluster)
     assert cluster.find("Namespace", "istio-system") is None
     for kind in ("CustomResourceDefinition", "MutatingWebhookConfiguration"):

@@ -9,7 +9,7 @@ import pytest
 from labkit.embedded.controlplane.agent import XDS_MOUNT
 from labkit.embedded.controlplane.settings import MONITORING_PORT, READY_PORT, WEBHOOK_PORT
 from labkit.errors import InputError
-from labkit.installers.embedded import Installation
+from labkit.installers.embedded import Installation, proxy_starts
 from labkit.policy.injection import injection_webhooks
 
 DEFAULT = Installation()
@@ -106,3 +106,41 @@ def test_every_word_of_the_schemas_is_one() -> None:
         for version in crd["spec"]["versions"]:
             assert unknown_words(version["schema"]["openAPIV3Schema"], crd["metadata"]["name"]) == []
     assert unknown_words({"type": "string", "or a name.": None}, "x") == ["x: or a name."]
+
+
+def container(name: str, *, ready: bool = False, waiting: str = "") -> dict[str, object]:
+    state = {"waiting": {"reason": waiting}} if waiting else {"running": {}}
+    return {"name": name, "ready": ready, "state": state}
+
+
+WAITING, BACKOFF = container("istio-proxy", waiting="PodInitializing"), "CrashLoopBackOff"
+RUNNING, READY = container("istio-proxy"), container("istio-proxy", ready=True)
+IMAGE = container("app", waiting="ImagePullBackOff")
+
+STARTING = [
+    # init containers, containers, more of the pod -> whether an uninstallation waits for its proxy
+    ([], [], {}, True),
+    ([], [container("app"), WAITING], {}, True),
+    ([], [IMAGE, RUNNING], {}, True),
+    ([container("istio-init", ready=True)], [container("app"), RUNNING], {}, True),
+    ([], [container("app"), READY], {}, False),
+    ([], [IMAGE, READY], {}, False),
+    ([container("first", waiting=BACKOFF)], [container("app"), WAITING], {}, False),
+    ([], [container("app"), container("istio-proxy", waiting="ErrImagePull")], {}, False),
+    ([], [container("app"), RUNNING], {"phase": "Failed"}, False),
+    ([READY], [container("app")], {}, False),  # a native sidecar
+]
+
+
+@pytest.mark.parametrize(("inits", "containers", "more", "expected"), STARTING)
+def test_an_uninstallation_waits_for_proxies_that_will_be_ready(
+    inits: list[dict[str, object]], containers: list[dict[str, object]], more: dict[str, str], expected: bool
+) -> None:
+    status = {"initContainerStatuses": inits, "containerStatuses": containers, "phase": "Running", **more}
+    spec = {"containers": [{"name": "app"}, {"name": "istio-proxy"}]}
+    metadata = {"name": "pod", "namespace": "shop"}
+    pod = {"metadata": metadata, "spec": spec, "status": status}
+    assert proxy_starts(pod) is expected
+    going = {**metadata, "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    assert not proxy_starts({**pod, "metadata": going})
+    assert not proxy_starts({**pod, "spec": {"containers": [{"name": "app"}]}})
