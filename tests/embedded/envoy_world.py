@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import socket
 import ssl
@@ -36,7 +35,7 @@ from labkit.embedded.controlplane.state import State
 from labkit.embedded.controlplane.translation.model import MeshConfig
 from labkit.embedded.controlplane.xds import Subscription, XdsServer
 from labkit.embedded.envoy import admin_get
-from labkit.embedded.paths import ClusterPaths
+from labkit.embedded.paths import ClusterPaths, labkit_home
 from labkit.pki import CertificateAuthority, Leaf
 
 Object = dict[str, Any]
@@ -365,7 +364,7 @@ class Mesh:
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-S", "-E", agent.__file__, "proxy", "sidecar", "--proxyLogLevel=warning"],
-                env={**environment, "LABKIT_HOME": os.environ["LABKIT_HOME"]},
+                env={**environment, "LABKIT_HOME": str(labkit_home())},
                 stdout=out,
                 stderr=out,
             )

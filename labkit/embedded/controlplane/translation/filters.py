@@ -1,4 +1,4 @@
-"""Network and HTTP filters, routes and access logs that inbound and outbound listeners are made of. Pure.
+"""Network and HTTP filters and routes that inbound and outbound listeners are made of. Pure.
 
 Simplified: real Istio adds its own filters (istio_stats, metadata exchange, alpn, fault, cors). This Envoy is
 the upstream build and has none of them; what they do for mTLS is done here with Envoy's own filters.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from labkit.embedded.controlplane.translation.model import MeshConfig
 from labkit.embedded.envoy_messages import TYPE, Config
 
 HCM = "envoy.filters.network.http_connection_manager"
@@ -24,7 +23,7 @@ def typed(name: str, message: str, **fields: Any) -> Config:
     return {"name": name, "typed_config": {"@type": f"{TYPE}{message}", **fields}}
 
 
-def tcp_proxy(mesh: MeshConfig, cluster: str, stat_prefix: str = "") -> Config:
+def tcp_proxy(cluster: str, stat_prefix: str = "") -> Config:
     """Bytes to `cluster`, whatever they are."""
     return typed(
         TCP_PROXY,
@@ -35,7 +34,7 @@ def tcp_proxy(mesh: MeshConfig, cluster: str, stat_prefix: str = "") -> Config:
 
 
 def http_manager(
-    mesh: MeshConfig, *, stat_prefix: str, route_config: Config, http_filters: Sequence[Config] = (), **fields: Any
+    *, stat_prefix: str, route_config: Config, http_filters: Sequence[Config] = (), **fields: Any
 ) -> Config:
     """An HTTP connection manager that normalizes paths and lets websockets through, as Istio's do.
 

@@ -88,7 +88,6 @@ def _manager(snapshot: Snapshot, proxy: Sidecar, port: int, number: int, servers
     hosts = _virtual_hosts(snapshot, proxy, port, servers)
     faulty = any(routes.has_fault(one.get("routes", [])) for one in hosts)
     return filters.http_manager(
-        snapshot.mesh,
         stat_prefix=f"outbound_0.0.0.0_{number}",
         # The port in a Host header says nothing of the host that is meant.
         route_config={

@@ -63,7 +63,7 @@ def _of_services(snapshot: Snapshot, proxy: Sidecar, server: Server) -> Iterator
         name = _dnat_name(service, port, subset)
         yield {
             "filter_chain_match": {"server_names": [name], "application_protocols": list(MESH_ALPN)},
-            "filters": [filters.tcp_proxy(snapshot.mesh, name)],
+            "filters": [filters.tcp_proxy(name)],
         }
 
 

@@ -173,14 +173,14 @@ class _Chains:
         return {
             "name": f"{VIRTUAL_INBOUND}-blackhole",
             "filter_chain_match": {"destination_port": CAPTURE_PORT},
-            "filters": [filters.tcp_proxy(self.mesh, BLACK_HOLE)],
+            "filters": [filters.tcp_proxy(BLACK_HOLE)],
         }
 
     def unopened(self, port: InboundPort) -> Config:
         return {
             "name": f"excluded_{port.number}",
             "filter_chain_match": {"destination_port": port.wire},
-            "filters": [filters.to_inside(self.inside_ip), filters.tcp_proxy(self.mesh, PASSTHROUGH)],
+            "filters": [filters.to_inside(self.inside_ip), filters.tcp_proxy(PASSTHROUGH)],
         }
 
     def of_service_port(self, port: InboundPort) -> list[Config]:
@@ -211,7 +211,6 @@ class _Chains:
 
     def _http(self, cluster: str, stat_prefix: str, port: int) -> Config:
         return filters.http_manager(
-            self.mesh,
             stat_prefix=stat_prefix,
             route_config=filters.single_route(cluster, f"inbound|http|{port}", {"cluster": cluster, "timeout": "0s"}),
             http_filters=order.http_filters(self.snapshot, self.sidecar, order.Side.INBOUND),
@@ -224,7 +223,7 @@ class _Chains:
     def _tcp(self, cluster: str) -> list[Config]:
         return [
             *order.network_filters(self.snapshot, self.sidecar, order.Side.INBOUND),
-            filters.tcp_proxy(self.mesh, cluster),
+            filters.tcp_proxy(cluster),
         ]
 
     def _chain(

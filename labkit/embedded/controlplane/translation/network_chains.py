@@ -20,7 +20,7 @@ def bytes_to(
 ) -> list[Config]:
     """The network filters that hand bytes to destinations, after the filters `before`."""
     first = destination_cluster(snapshot, destinations[0].destination, port)
-    proxy = filters.tcp_proxy(snapshot.mesh, first)
+    proxy = filters.tcp_proxy(first)
     settings = proxy["typed_config"]
     del settings["cluster"]
     settings |= tcp_destinations(snapshot, destinations, port)

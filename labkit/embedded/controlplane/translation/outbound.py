@@ -81,7 +81,6 @@ def _http(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServiceP
             route_config["virtual_hosts"][0]["routes"] = written
             faults = [routes.fault_filter()] if routes.has_fault(written) else []
     return filters.http_manager(
-        snapshot.mesh,
         stat_prefix=f"outbound_{service.cluster_ip}_{port.number}",
         route_config=route_config,
         http_filters=[*order.http_filters(snapshot, sidecar, order.Side.OUTBOUND), *faults, *offered],
@@ -95,7 +94,7 @@ def _bytes(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: Service
     before = order.network_filters(snapshot, sidecar, order.Side.OUTBOUND)
     if destinations:
         return network_chains.bytes_to(snapshot, destinations, port.number, before)
-    return [*before, filters.tcp_proxy(snapshot.mesh, cluster_name(service, port))]
+    return [*before, filters.tcp_proxy(cluster_name(service, port))]
 
 
 def _by_sni(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort) -> Config:
@@ -107,7 +106,7 @@ def _by_sni(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: Servic
     routed = routings_of(snapshot.virtual_services, sidecar.workload, service.host)
     found = list(tls_destinations_of(routed, sidecar.workload, port.number))
     before = order.network_filters(snapshot, sidecar, order.Side.OUTBOUND)
-    own = [*before, filters.tcp_proxy(snapshot.mesh, cluster_name(service, port))]
+    own = [*before, filters.tcp_proxy(cluster_name(service, port))]
     if not found:
         return {"filter_chains": [{"filters": own}]}
     chains: list[Config] = [

@@ -94,11 +94,11 @@ def unknown_filters(snapshot: Snapshot, proxy: Sidecar, service: Service, port: 
     """
     scope = scope_of(snapshot, proxy)
     if ((scope and scope.outbound_policy) or snapshot.mesh.outbound_policy) == REGISTRY_ONLY:
-        return [filters.tcp_proxy(snapshot.mesh, BLACK_HOLE)]
+        return [filters.tcp_proxy(BLACK_HOLE)]
     if service.hostname:
         return []
     wire = addresses.listen_port(port.number)
-    return [filters.to_address(service.cluster_ip, wire), filters.tcp_proxy(snapshot.mesh, PASSTHROUGH)]
+    return [filters.to_address(service.cluster_ip, wire), filters.tcp_proxy(PASSTHROUGH)]
 
 
 def _listener(snapshot: Snapshot, proxy: Sidecar, service: Service, port: ServicePort, *, blocked: bool) -> Config:
@@ -109,7 +109,7 @@ def _listener(snapshot: Snapshot, proxy: Sidecar, service: Service, port: Servic
         "traffic_direction": "OUTBOUND",
     }
     if not blocked:
-        on = [filters.to_address(service.cluster_ip, wire), filters.tcp_proxy(snapshot.mesh, PASSTHROUGH)]
+        on = [filters.to_address(service.cluster_ip, wire), filters.tcp_proxy(PASSTHROUGH)]
         return {**listener, "filter_chains": [{"filters": on}]}
     return {**listener, **_refusal(snapshot)}
 
@@ -126,11 +126,11 @@ def _refusal(snapshot: Snapshot) -> Config:
             }
         ],
     }
-    http = filters.http_manager(snapshot.mesh, stat_prefix="block_all", route_config=refuse)
+    http = filters.http_manager(stat_prefix="block_all", route_config=refuse)
     return {
         "filter_chains": [
             {"filter_chain_match": {"application_protocols": list(ARRIVES_AS_HTTP)}, "filters": [http]},
-            {"filters": [filters.tcp_proxy(snapshot.mesh, BLACK_HOLE)]},
+            {"filters": [filters.tcp_proxy(BLACK_HOLE)]},
         ],
         "listener_filters": [filters.http_inspector()],
         "listener_filters_timeout": "0s",

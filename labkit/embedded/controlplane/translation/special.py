@@ -23,14 +23,11 @@ from labkit.embedded.controlplane.translation import filters, tls
 from labkit.embedded.controlplane.translation.bootstrap import PAGE_LIMIT, STATS_CLUSTER, STATS_PATH
 from labkit.embedded.controlplane.translation.inbound import CONNECT_TIMEOUT
 from labkit.embedded.controlplane.translation.metrics_page import APP_METRICS_CLUSTER, page_filter
-from labkit.embedded.controlplane.translation.model import HttpProbe, MeshConfig, Sidecar
+from labkit.embedded.controlplane.translation.model import HttpProbe, Sidecar
 from labkit.embedded.envoy_messages import TYPE, Config, lb_endpoint, socket_address
 
 READY_PORT, AGENT_PORT = 15021, 15020
 READY_PATH = "/healthz/ready"
-
-# Probes and scrapes come every few seconds; Istio's agent does not log them either.
-_SILENT = MeshConfig(access_log_file="")
 
 
 def make_ready_listener(sidecar: Sidecar) -> Config:
@@ -157,7 +154,6 @@ def _listener(
 ) -> Config:
     not_found = {"name": "not-found", "match": {"prefix": "/"}, "direct_response": {"status": 404}}
     manager = filters.http_manager(
-        _SILENT,
         stat_prefix=stat_prefix,
         route_config={
             "name": stat_prefix,
