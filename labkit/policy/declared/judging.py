@@ -1,0 +1,372 @@
+"""The verdict for one call of one client, from both sides: what its proxy sends, and what the server makes of it.
+
+The two decisions are those of `labkit.policy.client_tls` and `labkit.policy.prediction`; here they are asked for every
+way that a call takes, and each gets its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from labkit.outcomes import Outcome, RequestKind, Scope, Verdict
+from labkit.policy.authorization import Request
+from labkit.policy.client_tls import ClientTLS, ServiceRule, tls_towards
+from labkit.policy.declared.access import MAYBE, NO, access
+from labkit.policy.declared.answers import Answer, Way
+from labkit.policy.declared.reasons import Because, Rule, an_object
+from labkit.policy.declared.registry import Group, Registry, Target
+from labkit.policy.declared.routing import Branch, Router, request_of
+from labkit.policy.declared.rules import Rules
+from labkit.policy.destination_rule import DestinationRule
+from labkit.policy.gateway import gateways_for, servers_by_port
+from labkit.policy.identity import spiffe_id
+from labkit.policy.modes import MutualTLSMode
+from labkit.policy.peer_authentication import EffectiveMTLS
+from labkit.policy.prediction import UNCAPTURED_PORTS, Edge, chain_of, predict_edge
+from labkit.policy.protocols import Protocol
+from labkit.policy.workload import Workload, labels_match
+
+
+class Judge:
+    """Answers for the objects of one moment. Clients that no rule tells apart share their answers."""
+
+    def __init__(self, rules: Rules, registry: Registry) -> None:
+        self.rules, self.registry = rules, registry
+        self.router = Router(rules, registry)
+        self._answers: dict[tuple[object, ...], Answer] = {}
+        self._classes: dict[int, tuple[object, ...]] = {}
+
+    def answer(self, client: Group, target: Target, request: RequestKind | None = None) -> Answer:
+        """What happens to calls of a client to a target; without a `request`, to what its port is declared for."""
+        known = (*self._class(client), self._caller(client, target), id(target), request)
+        found = self._answers.get(known)
+        if found is None:
+            found = self._answers[known] = Answer(self._ways(client, target, request or request_of(target.protocol)))
+        return found
+
+    # -- who is like whom
+
+    def _class(self, client: Group) -> tuple[object, ...]:
+        """By what the rules of clients tell them apart."""
+        found = self._classes.get(id(client))
+        if found is None:
+            if client.gateway:
+                found = (id(client),)
+            elif not client.injected:
+                found = (False,)
+            else:
+                workload, rules = client.workload, self.rules
+                keys = tuple((key, workload.labels[key]) for key in rules.client_keys if key in workload.labels)
+                found = (workload.namespace if workload.namespace in self._namespaces_that_matter else "", keys)
+            self._classes[id(client)] = found
+        return found
+
+    def _caller(self, client: Group, target: Target) -> object:
+        """By what AuthorizationPolicies tell clients apart."""
+        if not self.rules.authorization_policies:
+            return None
+        address = client.workload.address if self.rules.ask_for_addresses else ""
+        if not client.injected:
+            return address
+        return (client.workload.namespace, client.workload.service_account, address)
+
+    @property
+    def _namespaces_that_matter(self) -> frozenset[str]:
+        return self.rules.client_namespaces | self.registry.client_namespaces
+
+    # -- ways
+
+    def _ways(self, client: Group, target: Target, request: RequestKind) -> Iterator[Way]:
+        if target.protocol is Protocol.UDP:
+            why = Because(Rule.PROTOCOL, "sidecars do not capture UDP, so it passes as the application sends it")
+            yield Way(Outcome.UNKNOWN, (why,), sends="UDP", accepts="UDP")
+            return
+        for branch in self.router.branches(client, target, request):
+            if branch.target is None:
+                if branch.when or branch.status is not None or branch.refuses:
+                    yield _ended(branch)
+            else:
+                yield from self._to(client, branch, branch.target, request)
+
+    def _to(self, client: Group, branch: Branch, target: Target, request: RequestKind) -> Iterator[Way]:
+        rule = self._rule(client, branch, target)
+        endpoints = list(target.endpoints)
+        if branch.subset and not branch.passed_on:
+            subset = rule.subset(branch.subset) if rule else None
+            if subset is None:
+                why = Because(Rule.SUBSET, f"no DestinationRule that counts here defines the subset {branch.subset}")
+                yield _nobody(client, branch, request, why)
+                return
+            endpoints = [one for one in endpoints if labels_match(subset.labels, one[0].workload.labels)]
+        if not endpoints:
+            yield _nobody(client, branch, request, Because(Rule.NO_ENDPOINT, f"no pod stands behind {target}"))
+            return
+        total = sum(max(group.pods, 1) for group, _ in endpoints)
+        for group, port in endpoints:
+            way = self._meet(client, branch, target, rule, group, port, request)
+            yield replace(way, share=branch.share * max(group.pods, 1) / total, when=branch.when)
+
+    def _rule(self, client: Group, branch: Branch, target: Target) -> DestinationRule | None:
+        if not client.injected or branch.passed_on:
+            return None
+        return self.rules.destination_rule(client.workload, target.namespace, target.host)
+
+    def _meet(
+        self,
+        client: Group,
+        branch: Branch,
+        target: Target,
+        rule: DestinationRule | None,
+        group: Group,
+        port: int,
+        request: RequestKind,
+    ) -> Way:
+        """The way to one workload."""
+        server, effective = group.workload, self.rules.effective(group.workload)
+        sent, why_sent = self._sent(client, branch, target, rule, server, port, effective)
+        edge = Edge(
+            client.workload,
+            server,
+            port,
+            target.protocol,
+            request,
+            by_service=not branch.passed_on,
+            arrives_as=self.registry.arrives_as(group, port),
+            captured=port not in group.excluded_ports,
+        )
+        verdict = predict_edge(edge, sent, effective)
+        if group.gateway:
+            verdict, why_received = self._at_gateway(group, target, port, sent, request, verdict)
+        else:
+            why_received = _received(group, edge, sent, effective, verdict)
+        because = (*branch.because, why_sent, *why_received)
+        verdict, wrong_name = self._named_right(verdict, sent, rule, target.port, branch.subset, server)
+        if wrong_name:
+            because = (*because, wrong_name)
+        if target.mesh_external and sent.own_tls and verdict.outcome is Outcome.UNKNOWN:
+            verdict = replace(verdict, outcome=Outcome.TLS)
+        way = Way(
+            verdict.outcome,
+            because,
+            server=group.name,
+            port=port,
+            sends=verdict.client_sends,
+            accepts=verdict.server_accepts,
+            http_status=verdict.http_status,
+            exit_code=verdict.exit_code,
+            error=verdict.error,
+            ignored=effective.ignored if group.injected and not group.gateway else (),
+        )
+        return way if group.gateway else self._guarded(way, client, group, target, edge, sent, effective)
+
+    # -- the client's side
+
+    def _sent(
+        self,
+        client: Group,
+        branch: Branch,
+        target: Target,
+        rule: DestinationRule | None,
+        server: Workload,
+        port: int,
+        effective: EffectiveMTLS,
+    ) -> tuple[ClientTLS, Because]:
+        if not client.injected:
+            said = "the client has no sidecar, so it sends what its application sends"
+            return ClientTLS(False, said), Because(Rule.NO_CLIENT_SIDECAR, said)
+        if branch.passed_on:
+            said = "the client's proxy passes the call on as it is, without mTLS"
+            rules = Rule.PASSED_ON if target.by_address else Rule.SIDECAR_SCOPE
+            return ClientTLS(False, said), Because(rules, said)
+        tls = rule.traffic_policy(target.port, branch.subset).tls if rule else None
+        endpoint_tls = rule.endpoint_tls(target.port, branch.subset) if rule else None
+        said_by = ServiceRule(tls, rule.decider, bool(rule.selector), endpoint_tls) if rule else None
+        mode = self.rules.namespace_mode(target.namespace)
+        headless = tuple(group.workload for group, _ in target.endpoints) if target.headless else None
+        sent = tls_towards(
+            client.workload,
+            server,
+            port,
+            mode,
+            effective,
+            enable_auto_mtls=self.rules.settings.auto_mtls,
+            mesh_external=target.mesh_external,
+            original_destination=headless,
+            rule=said_by,
+        )
+        return sent, self._why_sent(sent, target, mode, rule, tls is not None, port, server, effective)
+
+    def _why_sent(
+        self,
+        sent: ClientTLS,
+        target: Target,
+        mode: MutualTLSMode | None,
+        rule: DestinationRule | None,
+        by_rule: bool,
+        port: int,
+        server: Workload,
+        effective: EffectiveMTLS,
+    ) -> Because:
+        settings = self.rules.settings
+        if rule and (by_rule or sent.decided_by):
+            return Because(Rule.DESTINATION_RULE, sent.reason, rule.decider)
+        if not settings.auto_mtls:
+            by = an_object("ConfigMap", settings.root_namespace, settings.config_map, Scope.MESH)
+            return Because(Rule.AUTO_MTLS_OFF, "auto mTLS is switched off, so the client sends plaintext", by)
+        if target.mesh_external:
+            return Because(Rule.SERVICE_ENTRY, f"{target.host} is outside of the mesh, so the client sends plaintext")
+        if mode is MutualTLSMode.DISABLE:
+            by = self.rules.effective(Workload(namespace=target.namespace)).decided_by
+            said = f"the mode of namespace {target.namespace} is DISABLE, so clients send plaintext to all of it"
+            return Because(Rule.NAMESPACE_DISABLED, said, by)
+        if target.headless:
+            return Because(Rule.HEADLESS, f"{sent.reason}, so clients send {sent.sends}")
+        if not sent.mtls and effective.mode_for_port(port) is MutualTLSMode.DISABLE and server.injected:
+            by = effective.decided_by_for_port(port)
+            said = f"port {port} of the server is DISABLE, and clients are told so: they send plaintext"
+            return Because(Rule.AUTO_MTLS, said, by)
+        what = "a sidecar" if sent.mtls else "no sidecar"
+        return Because(Rule.AUTO_MTLS, f"the server has {what}, so auto mTLS chooses {sent.sends}")
+
+    def _named_right(
+        self,
+        verdict: Verdict,
+        sent: ClientTLS,
+        rule: DestinationRule | None,
+        port: int,
+        subset: str,
+        server: Workload,
+    ) -> tuple[Verdict, Because | None]:
+        """subjectAltNames of a DestinationRule replace the identities that a client knows from the endpoints."""
+        tls = rule.traffic_policy(port, subset).tls if rule and sent.mtls else None
+        names = tls.subject_alt_names if tls else ()
+        own = spiffe_id(self.rules.settings.trust_domain, server.namespace, server.service_account)
+        if not names or own in names or verdict.outcome is not Outcome.MTLS or rule is None:
+            return verdict, None
+        said = f"its subjectAltNames do not name {own}, so the client breaks the handshake off"
+        why = Because(Rule.IDENTITY, said, rule.decider)
+        error = "TLS error: the certificate's name is not expected"
+        verdict = replace(verdict, outcome=Outcome.REFUSED, http_status=503, exit_code=None, error=error)
+        return verdict, why
+
+    # -- the server's side
+
+    def _at_gateway(
+        self, group: Group, target: Target, port: int, sent: ClientTLS, request: RequestKind, verdict: Verdict
+    ) -> tuple[Verdict, tuple[Because, ...]]:
+        """A gateway answers as its Gateways' servers say, with plaintext or with TLS of its own."""
+        servers = servers_by_port(gateways_for(self.rules.gateways, group.workload)).get(port, [])
+        if not servers:
+            why = Because(Rule.GATEWAY_SERVER, f"no Gateway opens port {port} there")
+            closed = replace(verdict, outcome=Outcome.REFUSED, server_accepts="nothing", error="connection refused")
+            return replace(closed, http_status=None, exit_code=None), (why,)
+        gateway, server = servers[0]
+        by = an_object("Gateway", gateway.meta.namespace, gateway.meta.name)
+        closed_tls = bool(server.tls_mode)
+        arrives_tls = request is RequestKind.TLS or sent.mtls or sent.own_tls
+        accepts = f"TLS ({server.tls_mode})" if closed_tls else "plaintext"
+        fits = arrives_tls == closed_tls and not (sent.mtls and server.tls_mode != "ISTIO_MUTUAL")
+        why = Because(Rule.GATEWAY_SERVER, f"port {port} there opens {accepts}", by)
+        if not fits:
+            wrong = replace(verdict, outcome=Outcome.REFUSED, server_accepts=accepts, exit_code=None, http_status=None)
+            return replace(wrong, error="connection closed"), (why,)
+        outcome = Outcome.MTLS if sent.mtls else Outcome.TLS if arrives_tls else Outcome.PLAINTEXT
+        passed = replace(verdict, outcome=outcome, server_accepts=accepts, http_status=None, exit_code=None, error="")
+        return passed, (why,)
+
+    def _guarded(
+        self,
+        way: Way,
+        client: Group,
+        group: Group,
+        target: Target,
+        edge: Edge,
+        sent: ClientTLS,
+        effective: EffectiveMTLS,
+    ) -> Way:
+        """After the server's proxy has asked who may call."""
+        asked = way.outcome in (Outcome.MTLS, Outcome.PLAINTEXT, Outcome.TLS)
+        if not asked or not group.injected or not edge.captured or edge.port in UNCAPTURED_PORTS:
+            return way
+        guards = self.rules.guards(group.workload)
+        chain = chain_of(edge, sent, effective.mode_for_port(edge.port)) if guards else None
+        if not guards or chain is None:
+            return way
+        caller, domain = client.workload, self.rules.settings.trust_domain
+        identity = spiffe_id(domain, caller.namespace, caller.service_account)
+        request = Request(
+            principal=identity.removeprefix("spiffe://") if sent.mtls and chain.terminates else "",
+            source_ip=client.workload.address,
+            host=target.host,
+            port=edge.port,
+            destination_ip=group.workload.address,
+            http=chain.http,
+        )
+        found = access(guards, request)
+        if found.policy is None:
+            return way
+        meta, root = found.policy.meta, self.rules.settings.root_namespace
+        by = an_object("AuthorizationPolicy", meta.namespace, meta.name, found.policy.scope(root))
+        why = Because(Rule.AUTHORIZATION, found.reason, by)
+        if found.answer == MAYBE:
+            return replace(way, because=(*way.because, why), partly=why)
+        if found.answer != NO:
+            return replace(way, because=(*way.because, why))
+        return replace(
+            way,
+            outcome=Outcome.REFUSED,
+            because=(*way.because, why),
+            http_status=403 if chain.http else None,
+            exit_code=0 if chain.http else None,
+            error="RBAC: access denied" if chain.http else "connection closed",
+        )
+
+
+def _received(
+    group: Group, edge: Edge, sent: ClientTLS, effective: EffectiveMTLS, verdict: Verdict
+) -> tuple[Because, ...]:
+    """Why the server's side does what it does."""
+    if not group.injected:
+        said = "the server has no sidecar, so its application meets what is sent"
+        if verdict.outcome is Outcome.REFUSED and sent.mtls:
+            said = "the server has no sidecar: its application meets a TLS handshake that it cannot read"
+        return (Because(Rule.NO_SERVER_SIDECAR, said),)
+    if not edge.captured or edge.port in UNCAPTURED_PORTS:
+        said = f"port {edge.port} is kept from the server's sidecar"
+        if verdict.outcome is Outcome.REFUSED:
+            said += ", and its application cannot read mTLS"
+        return (Because(Rule.NOT_CAPTURED, said),)
+    mode = effective.mode_for_port(edge.port)
+    said = f"port {edge.port} of the server is {mode}, so its sidecar accepts {mode.accepts}"
+    found = (Because(Rule.PEER_AUTHENTICATION, said, effective.decided_by_for_port(edge.port)),)
+    by_mode = mode is MutualTLSMode.STRICT or sent.mtls
+    if verdict.outcome is Outcome.REFUSED and not by_mode and not sent.own_tls:
+        wrong = verdict.reasons[-1].rstrip(".")
+        return (*found, Because(Rule.PROTOCOL, f"{wrong[:1].lower()}{wrong[1:]}"))
+    return found
+
+
+def _ended(branch: Branch) -> Way:
+    """The client's own proxy answers."""
+    outcome = Outcome.REFUSED if branch.refuses else Outcome.UNKNOWN
+    sends = "nothing: its own proxy answers"
+    return Way(
+        outcome, branch.because, branch.share, branch.when, sends=sends, http_status=branch.status, accepts="nothing"
+    )
+
+
+def _nobody(client: Group, branch: Branch, request: RequestKind, why: Because) -> Way:
+    # With a sidecar: 503 and the flag UH. Without one the exit code is curl's 7, or 56 where a proxy on the node
+    # accepts first: not predicted.
+    by_proxy = client.injected and request is RequestKind.HTTP and not branch.passed_on
+    return Way(
+        Outcome.REFUSED,
+        (*branch.because, why),
+        branch.share,
+        branch.when,
+        sends="mTLS or plaintext" if client.injected else "plaintext",
+        accepts="nothing",
+        http_status=503 if by_proxy else None,
+        error="no healthy upstream" if by_proxy else "connection refused",
+    )
