@@ -57,6 +57,11 @@ CATALOGUE: tuple[Image, ...] = (
     _app("chatfrontend", "the chat application's web page, on port 80"),
     _app("chatbackend", "the chat application's model, POST /chat on port 5000"),
     Image(
+        ("mtlslab/apps",),
+        "all applications of the lessons; its first argument names one, such as sentences or echoserver",
+        command=(PYTHON, str(PACKAGE / "apps" / "run.py")),
+    ),
+    Image(
         ("curlimages/curl", "curl"),
         "curl, to send requests by hand; most often run with 'sleep'",
         command=("curl",),

@@ -23,14 +23,14 @@ APPS = Path(__file__).parents[3] / "labkit" / "apps"
 class App:
     """A running application; `log()` is what it printed so far."""
 
-    def __init__(self, program: str, log_path: Path, env: dict[str, str]) -> None:
+    def __init__(self, program: str, log_path: Path, env: dict[str, str], *args: str) -> None:
         self.port = free_port()
         self._log_path = log_path
         clean = {k: v for k, v in os.environ.items() if not k.startswith("AZURE_")}
         settings = clean | {"HOST": "127.0.0.1", "PORT": str(self.port)} | env
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, APPS / program], env=settings, stdout=log, stderr=subprocess.STDOUT
+                [sys.executable, APPS / program, *args], env=settings, stdout=log, stderr=subprocess.STDOUT
             )
 
     @property
@@ -84,8 +84,8 @@ def free_port() -> int:
 def start_app(tmp_path: Path) -> Iterator[Callable[..., App]]:
     started: list[App] = []
 
-    def start(program: str, **env: str) -> App:
-        app = App(program, tmp_path / f"{len(started)}-{program}.log", env)
+    def start(program: str, *args: str, **env: str) -> App:
+        app = App(program, tmp_path / f"{len(started)}-{program}.log", env, *args)
         started.append(app)
         return app.wait_until_listening()
 

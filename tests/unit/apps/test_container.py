@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from labkit.apps.run import SERVICES
+
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "manifests" / "apps" / "chat" / "Dockerfile").read_text()
 STAGES = DOCKERFILE.partition("\n\n")[2]
@@ -55,3 +57,22 @@ def test_the_deployments_image_is_a_target_and_its_port_the_exposed_one(manifest
     stage = DOCKERFILE[DOCKERFILE.index(f"AS {image}\n") :]
     assert image in PROGRAMS
     assert re.search(r"EXPOSE (\d+)", stage)[1] == re.search(r"containerPort: (\d+)", text)[1]
+
+
+EVERYTHING = (ROOT / "manifests" / "apps" / "Dockerfile").read_text()
+
+
+def test_the_image_of_all_services_is_laid_out_as_the_two_of_the_chat(image: Path):
+    copied = re.search(r"^COPY .*$", DOCKERFILE, re.MULTILINE)[0]
+    assert copied in EVERYTHING.splitlines()
+    program = re.search(r'^ENTRYPOINT \["python", "([^"]+)"\]$', EVERYTHING, re.MULTILINE)[1]
+    result = run_alone(image, program)
+    assert result.stderr.startswith("run: name one service: sentences, ")
+
+
+@pytest.mark.parametrize("service", [name for name in SERVICES if name != "load"])
+def test_every_service_of_the_image_needs_nothing_but_the_standard_library(image: Path, service: str):
+    command = [sys.executable, "-S", str(image / "srv/labkit/apps/run.py"), service]
+    settings = {"PYTHONPATH": str(image / "srv"), "HOST": "192.0.2.1", "PORT": "1"}
+    result = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=10, check=False)
+    assert "Cannot assign requested address" in result.stderr
