@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from labkit.cli.shared import cluster_option, main
+from labkit.cli.shared import F, cluster_option, emit, json_option, main
 
 output_option = click.option(
     "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
@@ -44,6 +44,62 @@ def proxy_config(kind: str, pod: str, namespace: str | None, output: str, cluste
         click.echo(nothing or str(found))
     else:
         click.echo(found.json() if output == "json" else found.yaml())
+
+
+class DescribeGroup(click.Group):
+    """Says what is missing when somebody leaves out `pod` or `service`."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command of the first argument."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            raise click.UsageError(
+                f"{args[0]!r} is no kind of thing that can be described. Write 'pod' or 'service' before its name: "
+                f"labkit describe pod {args[-1]}",
+                ctx,
+            ) from None
+
+
+@main.group(cls=DescribeGroup)
+def describe() -> None:
+    """Describe a pod or a Service with all that the mesh does with it, as `istioctl x describe` does."""
+
+
+def describe_options(function: F) -> F:
+    """What both commands take."""
+    for option in (cluster_option, json_option, namespace_option):
+        function = option(function)
+    return function
+
+
+@describe.command("pod")
+@click.argument("pod")
+@describe_options
+@click.option("--ignore-unmeshed", "--ignoreUnmeshed", is_flag=True, help="Say nothing of a missing sidecar.")
+def describe_pod(pod: str, namespace: str | None, as_json: bool, cluster: str, ignore_unmeshed: bool) -> None:
+    """A pod: effective mTLS mode, the policies that apply, rules, routes and gateways, and what is wrong.
+
+    POD is a pod or a Deployment: shop/server, server.shop, deploy/server -n shop.
+    """
+    with opened(cluster) as lab:
+        found = lab.describe(qualified(pod, namespace), home=namespace or "default", ignore_unmeshed=ignore_unmeshed)
+    emit(found.as_data(), as_json, str(found))
+
+
+@describe.command("service")
+@click.argument("service")
+@describe_options
+def describe_service(service: str, namespace: str | None, as_json: bool, cluster: str) -> None:
+    """A Service: ports and protocols, rules, routes, gateways. SERVICE is shop/server, or server -n shop."""
+    name = service.removeprefix("svc/").removeprefix("service/")
+    with opened(cluster) as lab:
+        found = lab.describe(f"svc/{qualified(name, namespace)}", home=namespace or "default")
+    emit(found.as_data(), as_json, str(found))
+
+
+describe.add_command(describe_pod, "po")
+describe.add_command(describe_service, "svc")
 
 
 @main.command("proxy-log")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from labkit.cluster import Cluster
 from labkit.errors import InputError
 from labkit.observe import proxy, proxy_log, references
+from labkit.observe.describe import describe_pod, describe_service
 from labkit.observe.dumps import KINDS, TAKES, Dump, Wanted, check_filters, known_kind, make_section
 from labkit.observe.objects import name_of, namespace_of
 
 if TYPE_CHECKING:
+    from labkit.views.described import Described
     from labkit.views.proxy_words import LogLevels, ProxyConfig
 
 
@@ -22,6 +24,8 @@ class ProxyWords:
     lab.proxy_config("listeners", "shop/server")     listeners, clusters, routes, endpoints, secrets, bootstrap, all;
                                              filters: port=, fqdn=, direction=, subset=, address=, type=, name=,
                                              status=, cluster=; .resources, .json(), .yaml()
+    lab.describe("shop/server")              a pod, or "svc/shop/server", with all that the mesh does with it: effective
+                                             mode, policies, rules, routes, gateways, warnings
     lab.proxy_log("shop/server", "rbac:debug")       sets the levels of loggers; without a level it shows them
     """
 
@@ -44,6 +48,18 @@ class ProxyWords:
         sections = tuple(make_section(one, dump, statuses, now, wanted) for one in kinds)
         command = f"istioctl proxy-config {kind} {name_of(found)}.{namespace_of(found)}"
         return ProxyConfig(f"{namespace_of(found)}/{name_of(found)}", sections, command)
+
+    def describe(self, what: str, *, home: str = "default", ignore_unmeshed: bool = False) -> Described:
+        """A pod or (`svc/shop/server`) a Service in the words of `istioctl x describe`.
+
+        Names of objects outside of the namespace `home` are followed by theirs.
+        """
+        from labkit.views.described import Described
+
+        if references.names_service(what):
+            return Described(describe_service(self.cluster, references.find_service(self.cluster, what), home=home))
+        pod = references.find_pod(self.cluster, what)
+        return Described(describe_pod(self.cluster, pod, home=home, ignore_unmeshed=ignore_unmeshed))
 
     def proxy_log(self, pod: str, level: str = "", *, reset: bool = False) -> LogLevels:
         """The levels of a proxy's loggers; `level` sets them: "debug", or "rbac:debug,http:info"."""

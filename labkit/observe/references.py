@@ -5,8 +5,9 @@ from __future__ import annotations
 from labkit.cluster import Cluster, Obj
 from labkit.cluster.kinds import NAMESPACE, SERVICE
 from labkit.errors import InputError
-from labkit.observe.objects import find_workload, is_finished, is_ready, is_terminating, name_of
+from labkit.observe.objects import find_workload, is_finished, is_ready, is_terminating, name_of, namespace_of
 
+_SERVICE_KINDS = ("svc", "service", "services")
 _KINDS = ("deploy", "deployment", "deployments", "pod", "pods", "po")
 
 
@@ -37,9 +38,29 @@ def find_pod(cluster: Cluster, reference: str, namespace: str | None = None) -> 
     return max(running, key=lambda pod: (is_ready(pod), pod["metadata"]["creationTimestamp"], name_of(pod)))
 
 
+def names_service(reference: str) -> bool:
+    """Whether a reference says that it means a Service: `svc/server.shop`, `service/shop/server`."""
+    return isinstance(reference, str) and reference.partition("/")[0] in _SERVICE_KINDS and "/" in reference
+
+
 def find_service(cluster: Cluster, reference: str, namespace: str | None = None) -> Obj:
-    """The Service that is named; without a namespace, in `default`."""
-    for kind in ("svc/", "service/"):
-        reference = reference.removeprefix(kind)
-    name, where = split_reference(cluster, reference, namespace)
-    return cluster.get(SERVICE, name, where or "default")
+    """The Service that is named; without a namespace, in `default`, or else the only one. Raises InputError."""
+    head, slash, rest = str(reference).partition("/")
+    name, where = split_reference(cluster, rest if slash and head in _SERVICE_KINDS else reference, namespace)
+    found = [one for one in cluster.objects(SERVICE, where) if name_of(one) == name]
+    if not where:
+        found = [one for one in found if namespace_of(one) == "default"] or found
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(f"'{namespace_of(one)}/{name_of(one)}'" for one in found)
+    if found:
+        raise InputError(f"There are several Services {name!r}: {listed}.", next_step="Give the namespace too.")
+    if where and cluster.find(NAMESPACE, where) is None:
+        raise InputError(f"The namespace {where!r} does not exist.", next_step="Look at lab.namespaces().")
+    there = ", ".join(f"{namespace_of(one)}/{name_of(one)}" for one in cluster.objects(SERVICE, where)) or "none"
+    raise InputError(
+        f"There is no Service {name!r}{f' in namespace {where!r}' if where else ''}.",
+        meaning=f"Services there: {there}.",
+        next_step="Look at lab.services().",
+        service=reference,
+    )

@@ -14,7 +14,7 @@ from labkit.errors import InputError, MeshError
 from labkit.lab import Lab
 from labkit.observe import proxy
 from tests.embedded.envoy_world import wait_for
-from tests.embedded.proxy_words_world import GATEWAY, ROUTING, RULE, small_mesh
+from tests.embedded.proxy_words_world import GATEWAY, ROUTING, RULE, istio, small_mesh
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -177,3 +177,87 @@ def test_levels_from_the_command_line(lab: Lab) -> None:
     wrong = run("proxy-log", "shop/server", "--level", "rback:debug")
     assert wrong.exit_code == 2 and "Did you mean rbac" in wrong.stderr
     assert "trace, debug, info" in run("proxy-log", "shop/server", "--level", "loud").stderr
+
+
+# -- describe
+
+
+def test_a_strict_pod_is_described_as_istioctl_does(lab: Lab) -> None:
+    found = lab.describe("shop/server")
+    name = pod_of(lab, "server")
+    assert found.text.splitlines()[:3] == [
+        f"Pod: {name}.shop",
+        "   Pod Revision: default",
+        "   Pod Ports: 5000 (app), 15090 (istio-proxy)",
+    ]
+    assert (found.mode, found.policies) == ("STRICT", ("default.shop",))
+    assert found.text.index("Workload mTLS mode: STRICT") < found.text.index(
+        "Applied PeerAuthentication:\n   default.shop"
+    )
+    (port,) = found.routing
+    assert (port.port, port.destination_rule, port.virtual_service) == (5000, "server.shop", "server.shop")
+    (way,) = found.exposed
+    assert way.gateway == "shop/front" and way.url.startswith("http://")
+    assert found.warnings == () and found.found.command == f"istioctl x describe pod {name}.shop"
+
+
+def test_described_again_after_the_change(lab: Lab) -> None:
+    lab.delete("peerauthentication/default", "shop")
+    try:
+        found = lab.describe("shop/server")
+        assert (found.mode, found.policies) == ("PERMISSIVE", ())
+        assert "Applied PeerAuthentication" not in found.text
+        by_port = {"mtls": {"mode": "STRICT"}, "portLevelMtls": {5000: {"mode": "DISABLE"}}}
+        policy = istio("PeerAuthentication", "ports", {"selector": {"matchLabels": {"app": "server"}}, **by_port})
+        lab.apply(policy)
+        found = lab.describe("shop/server")
+        assert (found.mode, found.port_modes, found.policies) == ("STRICT", {5000: "DISABLE"}, ("ports.shop",))
+        assert "   Port Level mTLS mode:\n      5000: DISABLE" in found.text
+        assert lab.describe("shop/client").mode == "PERMISSIVE"
+        lab.delete(policy)
+    finally:
+        lab.set_mtls_mode("STRICT", "shop")
+
+
+def test_policies_are_named_as_the_proxy_names_them(lab: Lab) -> None:
+    assert "RBAC policies" not in lab.describe("shop/server").text
+    policy = istio("AuthorizationPolicy", "only-get", {"rules": [{"to": [{"operation": {"methods": ["GET"]}}]}]})
+    lab.apply(policy)
+    try:
+        assert "RBAC policies: ns[shop]-policy[only-get]-rule[0]" in lab.describe("shop/server").text
+    finally:
+        lab.delete(policy)
+
+
+def test_a_pod_without_a_sidecar_is_described_too(lab: Lab) -> None:
+    found = lab.describe("legacy/old")
+    assert f"WARNING: {pod_of(lab, 'old', 'legacy')}.legacy is not part of mesh; no Istio sidecar" in found.warnings
+    assert (found.mode, found.routing) == ("", ())
+    assert "Effective PeerAuthentication" not in found.text
+    service = lab.describe("svc/legacy/old")
+    assert 'Service "old.legacy" has no Istio pods.  (1 pods in service).' in service.text
+
+
+def test_describe_from_the_command_line(lab: Lab) -> None:
+    done = run("describe", "pod", "server", "-n", "shop")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(f"Pod: {pod_of(lab, 'server')}\n")
+    assert json.loads(run("describe", "po", "shop/server", "--json").stdout)["mode"] == "STRICT"
+    service = run("describe", "svc", "server.shop")
+    assert service.stdout.startswith("Service: server.shop\n   Port: http 5000/HTTP targets pod port 5000\n")
+    assert "PeerAuthentication" not in service.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("pod", "shop/nobody"), "no Deployment or pod 'nobody'"),
+        (("pod", "nowhere/server"), "namespace 'nowhere' does not exist"),
+        (("service", "shop/nobody"), "no Service 'nobody' in namespace 'shop'"),
+        (("shop/server",), "Write 'pod' or 'service'"),
+    ],
+)
+def test_what_cannot_be_described(lab: Lab, arguments: tuple[str, ...], words: str) -> None:
+    done = run("describe", *arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert words in done.stderr
