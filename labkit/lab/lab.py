@@ -46,6 +46,9 @@ Look
     lab.proxy_status()                       which configuration each proxy runs, and what it refused
     lab.proxy_config("clusters", workload)   listeners, clusters, routes, endpoints, secrets, bootstrap or all of a
                                              proxy; filters port= fqdn= direction= ...; .resources .json() .yaml()
+    lab.metrics(*namespaces)                 what all proxies counted: .requests .connections .by("response_code")
+                                             .success() .latency() .plaintext(); later - earlier gives rates
+    lab.rates(seconds=5)                     the same within the next seconds
 
 Try
     lab.probe(client, url, data=None, headers=None, method=None)        runs curl in the client -> Observation
@@ -106,6 +109,7 @@ from labkit.cluster.cluster import WAIT_SECONDS, Change
 from labkit.cluster.kinds import DEPLOYMENT, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
 from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
 from labkit.errors import InputError, LabError
+from labkit.lab.observed import Observed
 from labkit.lab.words import ProxyWords
 from labkit.observe import declared, mesh, objects, proxies, proxy, settling, traffic, waiting
 from labkit.outcomes import Observation, Probe, Verdict
@@ -151,7 +155,7 @@ _AT_THE_SERVER = frozenset(
 )
 
 
-class Lab(ProxyWords):
+class Lab(ProxyWords, Observed):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
 
     def __init__(self, cluster: Cluster) -> None:

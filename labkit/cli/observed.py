@@ -1,0 +1,77 @@
+"""What the proxies observed: metrics, rates, who talks in plaintext."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from labkit.cli.shared import cluster_option, emit, json_option, main
+from labkit.cli.words import opened
+
+seconds_option = click.option("--seconds", type=float, default=0.0, help="Count for so long, instead of since ever.")
+namespaces_argument = click.argument("namespaces", nargs=-1)
+
+
+@main.command("metrics")
+@namespaces_argument
+@click.option("--by", "columns", default="", help="Group by these columns of the requests: service,response_code.")
+@click.option("--security", is_flag=True, help="Group by connection_security_policy.")
+@click.option("--success", is_flag=True, help="Edge by edge, how many requests did not fail.")
+@click.option("--latency", is_flag=True, help="Edge by edge, p50, p90 and p99 in milliseconds.")
+@seconds_option
+@cluster_option
+@json_option
+def metrics(
+    namespaces: tuple[str, ...],
+    columns: str,
+    security: bool,
+    success: bool,
+    latency: bool,
+    seconds: float,
+    cluster: str,
+    as_json: bool,
+) -> None:
+    """Show what all proxies counted, or those of some namespaces: requests, and how they were protected."""
+    with opened(cluster) as lab:
+        found = lab.rates(*namespaces, seconds=seconds) if seconds else lab.metrics(*namespaces)
+    if security or columns:
+        _show(found, found.by(*(columns.split(",") if columns else ["connection_security_policy"])), as_json)
+    elif success or latency:
+        _show(found, found.success() if success else found.latency(), as_json)
+    else:
+        parts = {"requests": records(found.requests), "connections": records(found.connections)}
+        emit({**parts, "seconds": found.seconds, "unanswered": dict(found.unanswered)}, as_json, str(found))
+
+
+@main.command("top-plaintext")
+@namespaces_argument
+@click.option("--top", default=10, show_default=True, help="How many lines.")
+@click.option("--fail", is_flag=True, help="Exit code 1 when somebody does.")
+@seconds_option
+@cluster_option
+@json_option
+def top_plaintext(
+    namespaces: tuple[str, ...], top: int, fail: bool, seconds: float, cluster: str, as_json: bool
+) -> None:
+    """Show who talks in plaintext to servers of the mesh, most first. 'unknown' has no proxy that could say who."""
+    with opened(cluster) as lab:
+        found = lab.rates(*namespaces, seconds=seconds) if seconds else lab.metrics(*namespaces)
+    frame = found.plaintext(top)
+    if len(frame) or as_json:
+        _show(found, frame, as_json)
+    else:
+        click.echo("\n".join([f"{found.title}: nobody talks in plaintext to a server of the mesh.", *found.notes()]))
+    if fail and len(frame):
+        raise SystemExit(1)
+
+
+def records(frame: Any) -> list[dict[str, Any]]:
+    """A frame as plain data, one object per line."""
+    found: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
+    return found
+
+
+def _show(found: Any, frame: Any, as_json: bool) -> None:
+    emit(records(frame), as_json, "\n\n".join([found.title, str(frame), *found.notes()]))
