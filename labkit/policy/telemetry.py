@@ -2,11 +2,14 @@
 
 https://istio.io/latest/docs/reference/config/telemetry/ ; pilot/pkg/model/telemetry.go of istio/istio.
 
-1. Objects of the root namespace, of the workload's namespace and those that select the workload count, in this order;
-   of several at one level the oldest. (A selector in the root namespace selects workloads everywhere.)
-2. `accessLogging` of the narrowest level that has any replaces what is wider; `metrics` add up, and the later
-   override of the same metric, side and label wins.
-3. An override without a metric means all metrics, one without a mode both sides.
+1. The oldest object without a selector in the root namespace counts, then the oldest without one in the workload's
+   namespace, then all in that namespace that select the workload. (A selector in the root namespace reaches no other.)
+2. Providers of the last entry that names any replace those before, and the mesh's `defaultProviders`. What is said of
+   other providers is forgotten.
+3. Overrides of metrics add up: the later one of the same metric, side and label wins. Switching off all metrics holds
+   until a later override speaks of the same side.
+4. Logs: an entry without providers is about those of the entry before, at first the mesh's `defaultProviders`. Where
+   there are none it says nothing, and the mesh's `accessLogFile` goes on.
 """
 
 from __future__ import annotations
@@ -17,14 +20,17 @@ from typing import Any
 
 from labkit.errors import InputError
 from labkit.policy.configs import Meta, read_meta
-from labkit.policy.selection import selected, selector_labels
-from labkit.policy.workload import Workload
+from labkit.policy.selection import selector_labels
+from labkit.policy.workload import Workload, labels_match
 
 BOTH, CLIENT, SERVER = "CLIENT_AND_SERVER", "CLIENT", "SERVER"
 ALL_METRICS = "ALL_METRICS"
 
 FILE_PROVIDER = "envoy"
 """Istio's built-in provider of access logs: text in the format of the mesh, on standard output."""
+
+PROMETHEUS = "prometheus"
+"""Istio's built-in provider of metrics, and by default the only one."""
 
 METRICS: dict[str, str] = {
     "REQUEST_COUNT": "istio_requests_total",
@@ -66,72 +72,141 @@ class MetricOverride:
     def concerns(self, metric: str, *, server: bool) -> bool:
         """Whether it is for a metric (as Prometheus names it) on one side."""
         named = self.metric == ALL_METRICS or METRICS.get(self.metric, self.metric) == metric
-        return named and self.mode in (BOTH, SERVER if server else CLIENT)
+        return named and self.on_side(server=server)
+
+    def on_side(self, *, server: bool) -> bool:
+        return self.mode in (BOTH, SERVER if server else CLIENT)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One entry of `metrics`."""
+
+    providers: tuple[str, ...] = ()
+    overrides: tuple[MetricOverride, ...] = ()
 
 
 @dataclass(frozen=True)
 class Telemetry:
-    """One parsed Telemetry. `access_logging` is None where it says nothing of logs."""
+    """One parsed Telemetry."""
 
     meta: Meta
     selector: Mapping[str, str] = field(default_factory=dict)
-    access_logging: tuple[AccessLogging, ...] | None = None
-    overrides: tuple[MetricOverride, ...] = ()
+    access_logging: tuple[AccessLogging, ...] = ()
+    metrics: tuple[Metrics, ...] = ()
+
+
+@dataclass(frozen=True)
+class Log:
+    """An access log to write: the name of its provider, and in CEL what is logged."""
+
+    provider: str
+    expression: str = ""
 
 
 @dataclass(frozen=True)
 class EffectiveTelemetry:
-    """What counts for one workload. `access_logging` is None where no object says anything of logs."""
+    """What counts for one workload. `access_logging` has a tuple of entries for each object that has any."""
 
-    access_logging: tuple[AccessLogging, ...] | None = None
+    access_logging: tuple[tuple[AccessLogging, ...], ...] = ()
     overrides: tuple[MetricOverride, ...] = ()
+    counting: bool = True
+    """Whether Prometheus is among the providers."""
+    default_logs: tuple[str, ...] = ()
 
     def enabled(self, metric: str, *, server: bool) -> bool:
         """Whether a metric is counted on one side."""
-        said = [one.disabled for one in self.overrides if one.concerns(metric, server=server)]
-        return not next((one for one in reversed(said) if one is not None), False)
+        counted, whole = True, True
+        for one in self.overrides:
+            if one.metric == ALL_METRICS and one.disabled:
+                whole = whole and not one.on_side(server=server)
+            elif one.on_side(server=server):
+                whole = True
+                if one.disabled is not None and one.concerns(metric, server=server):
+                    counted = not one.disabled
+        return self.counting and whole and counted
 
     def tags(self, metric: str, *, server: bool) -> dict[str, str | None]:
         """The labels that are added or changed (CEL) or taken away (None) for a metric on one side."""
         found: dict[str, str | None] = {}
         for one in self.overrides:
-            if one.concerns(metric, server=server):
+            if one.concerns(metric, server=server) and not (one.metric == ALL_METRICS and one.disabled):
                 found.update(one.tags)
         return found
 
-    def logging(self, *, server: bool) -> tuple[AccessLogging, ...] | None:
-        """The entries for one side: None means the mesh's settings, an empty tuple means no log."""
-        if self.access_logging is None:
-            return None
-        mine = [one for one in self.access_logging if one.concerns(server=server)]
-        return tuple(one for one in mine if not one.disabled) if mine else None
+    def logs(self, *, server: bool) -> tuple[Log, ...] | None:
+        """The logs of one side by provider; None where nothing is said, and the mesh's `accessLogFile` counts."""
+        # mergeLogs
+        in_scope, filters = self._providers(server=server)
+        found: dict[str, Log | None] = {}
+        named = self.default_logs
+        for entry in (one for level in self.access_logging for one in level):
+            named = entry.providers or named
+            if entry.concerns(server=server):
+                found |= {
+                    one: None if entry.disabled else Log(one, filters.get(one, "")) for one in named if one in in_scope
+                }
+        if not self.access_logging:
+            found = {one: Log(one) for one in self.default_logs}
+        return tuple(log for _, log in sorted(found.items()) if log) if found else None
+
+    def _providers(self, *, server: bool) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The providers that count, and the last filter of each."""
+        in_scope = self.default_logs
+        filters: dict[str, str] = {}
+        for level in self.access_logging:
+            entries = [one for one in level if one.concerns(server=server)]
+            filters |= {name: one.expression for one in entries for name in one.providers}
+            in_scope = tuple(name for one in entries for name in one.providers) or in_scope
+        return in_scope, filters
 
 
 def parse_telemetry(obj: Mapping[str, Any]) -> Telemetry:
     """Read a Telemetry. Raises InputError for a metric or an operation that does not exist."""
     meta, spec = read_meta(obj, kind="Telemetry"), obj.get("spec") or {}
-    logging = spec.get("accessLogging")
     return Telemetry(
         meta=meta,
         selector=selector_labels(spec),
-        access_logging=tuple(_logging(one or {}) for one in logging) if logging else None,
-        overrides=tuple(
-            _override(meta, one or {})
-            for entry in spec.get("metrics") or ()
-            for one in (entry or {}).get("overrides") or ()
-        ),
+        access_logging=tuple(_logging(one or {}) for one in spec.get("accessLogging") or ()),
+        metrics=tuple(_metrics(meta, one or {}) for one in spec.get("metrics") or ()),
     )
 
 
-def telemetry_for(telemetries: Iterable[Telemetry], workload: Workload, root_namespace: str) -> EffectiveTelemetry:
-    """What counts for a workload, by the rules above."""
-    levels: dict[int, Telemetry] = {}
-    for one in selected(telemetries, workload, root_namespace):
-        level = 2 if one.selector else 1 if one.meta.namespace != root_namespace else 0
-        levels.setdefault(level, one)
-    inner = [levels[level] for level in sorted(levels)]
-    logging = next((one.access_logging for one in reversed(inner) if one.access_logging is not None), None)
-    return EffectiveTelemetry(logging, tuple(override for one in inner for override in one.overrides))
+def telemetry_for(
+    telemetries: Iterable[Telemetry], workload: Workload, root_namespace: str, default_logs: tuple[str, ...] = ()
+) -> EffectiveTelemetry:
+    """What counts for a workload, by the rules above. `default_logs`: the mesh's `defaultProviders.accessLogging`."""
+    mine = _applicable(telemetries, workload, root_namespace)
+    overrides: list[MetricOverride] = []
+    providers: tuple[str, ...] = (PROMETHEUS,)
+    metrics = [entry for one in mine for entry in one.metrics]
+    last = next((entry.providers for entry in reversed(metrics) if entry.providers), providers)
+    for entry in metrics:
+        providers = entry.providers or providers
+        if PROMETHEUS in providers:
+            overrides += entry.overrides
+    return EffectiveTelemetry(
+        access_logging=tuple(one.access_logging for one in mine if one.access_logging),
+        overrides=tuple(overrides),
+        counting=PROMETHEUS in last,
+        default_logs=default_logs,
+    )
+
+
+def _applicable(telemetries: Iterable[Telemetry], workload: Workload, root_namespace: str) -> list[Telemetry]:
+    """The objects that count for a workload, the widest first. applicableTelemetries"""
+    known = sorted(telemetries, key=lambda one: one.meta.age_order)
+    found = []
+    for namespace in dict.fromkeys((root_namespace, workload.namespace)):
+        whole = (one for one in known if one.meta.namespace == namespace and not one.selector)
+        found += [one for one in (next(whole, None),) if one]
+    own = (one for one in known if one.meta.namespace == workload.namespace and one.selector)
+    return [*found, *(one for one in own if labels_match(one.selector, workload.labels))]
+
+
+def _metrics(meta: Meta, entry: Mapping[str, Any]) -> Metrics:
+    overrides = tuple(_override(meta, one or {}) for one in entry.get("overrides") or ())
+    return Metrics(tuple(str(one["name"]) for one in entry.get("providers") or ()), overrides)
 
 
 def _logging(entry: Mapping[str, Any]) -> AccessLogging:

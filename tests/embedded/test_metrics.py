@@ -219,6 +219,10 @@ def of_httpbin(**more: Any) -> Object:
     return {"selector": {"matchLabels": {"app": "httpbin"}}, **more}
 
 
+def by(name: str, **more: Any) -> Object:
+    return {"providers": [{"name": name}], **more}
+
+
 def test_a_metric_is_switched_off_on_one_side_alone(mesh: Mesh) -> None:
     off = {"match": {"metric": "REQUEST_COUNT", "mode": "SERVER"}, "disabled": True}
     telemetry(mesh, {"metrics": [{"providers": [{"name": "prometheus"}], "overrides": [off]}]})
@@ -261,18 +265,18 @@ def test_access_logs_can_be_off_filtered_and_in_json(mesh: Mesh) -> None:
     assert '"GET /told HTTP/1.1" 200 - via_upstream - "-"' in logged("/told")[0]
     assert "inbound|8001||" in logged("/told")[0]
 
-    telemetry(mesh, of_httpbin(accessLogging=[{"filter": {"expression": "response.code >= 400"}}]))
+    telemetry(mesh, of_httpbin(accessLogging=[by("envoy", filter={"expression": "response.code >= 400"})]))
     mesh.settled("httpbin", lambda listener: "response.code >= 400" in json.dumps(listener))
     assert straight(mesh, "/quiet").status == 200
     assert straight(mesh, "/broken").status == 404
     wait_for("the line of the error", lambda: len(logged("/broken")) == 1)
     assert not logged("/quiet")
 
-    telemetry(mesh, of_httpbin(accessLogging=[{"disabled": True}]))
+    telemetry(mesh, of_httpbin(accessLogging=[by("envoy", disabled=True)]))
     mesh.settled("httpbin", lambda listener: "FileAccessLog" not in json.dumps(listener))
     assert straight(mesh, "/broken").status == 404
 
-    telemetry(mesh, of_httpbin(accessLogging=[{"providers": [{"name": "json"}]}]))
+    telemetry(mesh, of_httpbin(accessLogging=[by("json")]))
     settings = {"extensionProviders": [{"name": "json", "envoyFileAccessLog": {"logFormat": {"labels": {}}}}]}
     mesh.state.on_mesh(mesh_config(settings, root_namespace="istio-system"))
     mesh.push()
@@ -285,7 +289,7 @@ def test_access_logs_can_be_off_filtered_and_in_json(mesh: Mesh) -> None:
 
 
 def test_an_expression_that_envoy_cannot_read_is_refused_and_changes_nothing(mesh: Mesh) -> None:
-    telemetry(mesh, of_httpbin(accessLogging=[{"filter": {"expression": "response.code >="}}]))
+    telemetry(mesh, of_httpbin(accessLogging=[by("envoy", filter={"expression": "response.code >="})]))
     wait_for("the rejection", lambda: any(one[1] == "listeners" for one in mesh.rejections), 5)
     assert from_the_mesh(mesh).status == 200
 

@@ -237,3 +237,34 @@ def test_the_narrowest_proxyconfig_that_speaks_decides(configs: tuple[ProxyConfi
     settings = dataclasses.replace(mesh_settings(concurrency=7), proxy_configs=configs)
     pod = inject(plain_pod(), "foo", settings)
     assert json.loads(environment(pod)["PROXY_CONFIG"])["concurrency"] == expected
+
+
+MERGED = {"prometheus.io/scrape": "true", "prometheus.io/port": "15020", "prometheus.io/path": "/stats/prometheus"}
+
+
+@pytest.mark.parametrize(
+    ("own", "afterwards", "told"),
+    [
+        ({}, MERGED, None),
+        (
+            {"prometheus.io/scrape": "true", "prometheus.io/port": "80", "prometheus.io/path": "/m"},
+            MERGED,
+            {"scrape": "true", "port": "80", "path": "/m"},
+        ),
+        ({"prometheus.io/port": "80"}, MERGED, {"port": "80"}),
+        ({"prometheus.io/scrape": "false"}, {"prometheus.io/scrape": "false"}, None),
+        (
+            {"prometheus.io/port": "80", "prometheus.istio.io/merge-metrics": "false"},
+            {"prometheus.io/port": "80"},
+            None,
+        ),
+    ],
+)
+def test_the_applications_metrics_are_merged_unless_it_wants_none(
+    own: dict[str, str], afterwards: dict[str, str], told: dict[str, str] | None
+) -> None:
+    pod = inject(plain_pod(annotations=own), "foo", SETTINGS)
+    annotations = pod["metadata"]["annotations"]
+    assert {name: value for name, value in annotations.items() if name.startswith("prometheus.io/")} == afterwards
+    written = environment(pod).get("ISTIO_PROMETHEUS_ANNOTATIONS")
+    assert (json.loads(written) if written else None) == told

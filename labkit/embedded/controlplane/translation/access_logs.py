@@ -8,20 +8,15 @@ from labkit.embedded.controlplane.translation.filters import typed
 from labkit.embedded.controlplane.translation.log_formats import FileLog
 from labkit.embedded.controlplane.translation.model import MeshConfig
 from labkit.embedded.envoy_messages import TYPE, Config
-from labkit.policy.telemetry import FILE_PROVIDER, AccessLogging
+from labkit.policy.telemetry import FILE_PROVIDER, Log
 
 
-def file_logs(mesh: MeshConfig, wanted: tuple[AccessLogging, ...] | None, *, tcp: bool = False) -> list[Config]:
+def file_logs(mesh: MeshConfig, wanted: tuple[Log, ...] | None, *, tcp: bool = False) -> list[Config]:
     """The loggers of a chain; `wanted` is what Telemetry objects say, None where they say nothing."""
     if wanted is None:
-        wanted = (AccessLogging(),) if mesh.access_log_file else ()
-    found = []
-    for entry in wanted:
-        for name in entry.providers or (FILE_PROVIDER,):
-            provider = _provider(mesh, name)
-            if provider:
-                found.append(_file_log(provider, entry.expression, tcp=tcp))
-    return found
+        wanted = (Log(FILE_PROVIDER),) if mesh.access_log_file else ()
+    found = ((_provider(mesh, log.provider), log.expression) for log in wanted)
+    return [_file_log(provider, expression, tcp=tcp) for provider, expression in found if provider]
 
 
 def of_refusals(logs: Iterable[Config]) -> list[Config]:

@@ -80,6 +80,8 @@ class MeshConfig:
     default_log: FileLog = field(default_factory=lambda: FileLog(FILE_PROVIDER))
     log_providers: tuple[FileLog, ...] = ()
     """`extensionProviders` that write access logs."""
+    default_access_logs: tuple[str, ...] = ()
+    """The names of `defaultProviders.accessLogging`."""
     minimum_tls: str = MIN_TLS_VERSION
     cipher_suites: tuple[str, ...] = ()
 
@@ -99,6 +101,7 @@ def mesh_config(values: Object, *, root_namespace: str) -> MeshConfig:
         access_log_file=str(values.get("accessLogFile", "/dev/stdout") or ""),
         default_log=log_formats.default_log(values, FILE_PROVIDER),
         log_providers=log_formats.read_providers(values),
+        default_access_logs=tuple((values.get("defaultProviders") or {}).get("accessLogging") or ()),
         minimum_tls=MAX_TLS_VERSION if newest else MIN_TLS_VERSION,
         cipher_suites=tuple(mtls.get("cipherSuites") or ()),
     )
@@ -196,6 +199,8 @@ class Endpoint:
     ready: bool
     workload: Workload | None
     weight: int = 0
+    renewed: str = ""
+    """When its clients were last asked to open new connections; see `read_endpoints`."""
 
 
 @dataclass(frozen=True)
@@ -277,12 +282,17 @@ def _probes(pod: Object) -> Iterable[HttpProbe]:
 
 
 def read_endpoints(
-    service: Service, slices: Iterable[Object], workloads: Mapping[Key, Workload]
+    service: Service,
+    slices: Iterable[Object],
+    workloads: Mapping[Key, Workload],
+    renewed: Mapping[Key, str] | None = None,
 ) -> dict[str, tuple[Endpoint, ...]]:
     """The endpoints of a Service by the name of its port, in the order of their addresses.
 
-    A slice names what stands behind an address in `targetRef`; only of a pod do we know the identity.
+    A slice names what stands behind an address in `targetRef`; only of a pod do we know the identity. `renewed` has
+    the pods whose clients are asked to open new connections (`labkit.embedded.wire`), and the time of it.
     """
+    renewed = renewed or {}
     found: dict[str, dict[str, Endpoint]] = {port.name: {} for port in service.ports}
     for endpoint_slice in slices:
         for port in endpoint_slice.get("ports") or ():
@@ -291,10 +301,11 @@ def read_endpoints(
                 continue
             for entry in endpoint_slice.get("endpoints") or ():
                 reference = entry.get("targetRef") or {}
-                workload = workloads.get((reference.get("namespace") or service.namespace, reference.get("name") or ""))
+                pod = (reference.get("namespace") or service.namespace, reference.get("name") or "")
+                workload, since = workloads.get(pod), renewed.get(pod, "")
                 ready = (entry.get("conditions") or {}).get("ready") is not False
                 for address in entry.get("addresses") or ():
-                    found[name][address] = Endpoint(address, int(number), ready, workload)
+                    found[name][address] = Endpoint(address, int(number), ready, workload, renewed=since)
     return {name: tuple(by_address[a] for a in sorted(by_address)) for name, by_address in found.items()}
 
 

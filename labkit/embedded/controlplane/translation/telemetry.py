@@ -13,7 +13,7 @@ from labkit.embedded.controlplane.translation import access_logs, standard_metri
 from labkit.embedded.controlplane.translation.filters import HCM, TCP_PROXY
 from labkit.embedded.controlplane.translation.model import Service, Sidecar, Snapshot, target_port
 from labkit.embedded.envoy_messages import Config
-from labkit.policy.telemetry import EffectiveTelemetry, telemetry_for
+from labkit.policy.telemetry import telemetry_for
 
 
 def instrument(snapshot: Snapshot, proxy: Sidecar, listeners: Sequence[Config]) -> tuple[Config, ...]:
@@ -27,9 +27,10 @@ class _Instruments:
 
     def __init__(self, snapshot: Snapshot, proxy: Sidecar) -> None:
         self.snapshot, self.workload = snapshot, proxy.workload
-        self.effective = EffectiveTelemetry()
-        if snapshot.telemetries:
-            self.effective = telemetry_for(snapshot.telemetries, proxy.workload, snapshot.mesh.root_namespace)
+        mesh = snapshot.mesh
+        self.effective = telemetry_for(
+            snapshot.telemetries, proxy.workload, mesh.root_namespace, mesh.default_access_logs
+        )
 
     def listener(self, listener: Config) -> Config:
         server = listener["traffic_direction"] == "INBOUND"
@@ -89,7 +90,7 @@ class _Instruments:
 
     def _files(self, *, server: bool, tcp: bool = False) -> list[Config]:
         mesh = self.snapshot.mesh
-        return access_logs.file_logs(mesh, self.effective.logging(server=server), tcp=tcp)
+        return access_logs.file_logs(mesh, self.effective.logs(server=server), tcp=tcp)
 
     @cached_property
     def _services(self) -> dict[str, Service]:
