@@ -34,10 +34,11 @@ from labkit.embedded.apiclient import (
 )
 from labkit.embedded.controlplane import webhooks
 from labkit.embedded.controlplane.authority import Certificates, MeshTrust, load_trust
+from labkit.embedded.controlplane.conditions import Conditions
 from labkit.embedded.controlplane.delivery import Delivery
 from labkit.embedded.controlplane.injection import InjectionSettings, injection_settings
 from labkit.embedded.controlplane.issuer_keys import IssuerKeys
-from labkit.embedded.controlplane.kinds import KINDS
+from labkit.embedded.controlplane.kinds import KINDS, STATUS_RESOURCES
 from labkit.embedded.controlplane.pushing import Pusher
 from labkit.embedded.controlplane.rejections import Rejections
 from labkit.embedded.controlplane.settings import MONITORING_PORT, READY_PORT, WEBHOOK_PORT, Settings
@@ -133,7 +134,9 @@ class Istiod:
     async def _control(self, api: ApiClient, trust: MeshTrust) -> None:
         delivery = Delivery(self.settings.xds_root)
         certificates = Certificates(trust.issuer, delivery, self.settings.certificate_ttl, trust.roots)
-        self._xds = xds = XdsServer(delivery, Rejections(api))
+        rejections = Rejections(api)
+        conditions = Conditions(api, rejections, lambda obj: webhooks.judge_applied(obj).errors, self.settings.revision)
+        self._xds = xds = XdsServer(delivery, rejections, rejections.taken)
         self._pusher = pusher = Pusher(self.state, delivery, certificates, settled=xds.settled)
         roots = RootCertificates(api, certificates.bundle)
         bundles = WebhookCertificates(api, certificates.bundle.encode(), self.settings.revision)
@@ -146,17 +149,20 @@ class Istiod:
 
         secrets = TrustSecrets(api, self.settings.namespace, trust, on_trust)
         self._keys = IssuerKeys(self.state, self._poke)
-        informers = [*self._sources(api, self._keys), *roots.informers, *bundles.informers, *secrets.informers]
+        sources = conditions.follow(self._sources(api, self._keys), STATUS_RESOURCES)
+        informers = [*sources, *roots.informers, *bundles.informers, *secrets.informers]
         async with self._keys, asyncio.TaskGroup() as tasks:
             for informer in informers:
                 tasks.create_task(informer.run())
             await asyncio.gather(*(informer.synced.wait() for informer in informers))
             await self._keys.all_tried()
             pusher.remove_leftovers()
+            rejections.forget_others(self.state.sidecars)
             await pusher.push(self.state.take_dirt())
             # Not earlier: whoever asks is to be answered from what this istiod knows.
             await xds.start(self.settings.xds_socket)
             tasks.create_task(pusher.run())
+            tasks.create_task(conditions.run())
             self.ready = True
             pusher.poke()
             log.info("ready: revision %s, %d sidecars", self.settings.revision, len(self.state.sidecars))

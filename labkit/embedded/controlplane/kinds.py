@@ -24,6 +24,7 @@ from labkit.embedded.apiclient import (
     VIRTUALSERVICES,
     WASMPLUGINS,
     WORKLOADENTRIES,
+    WORKLOADGROUPS,
     Resource,
 )
 from labkit.policy.authorization import parse_authorization_policy
@@ -79,3 +80,9 @@ KINDS: dict[str, ConfigKind] = {
         ConfigKind("ProxyConfig", PROXYCONFIGS, parse_proxy_config, Reach.INJECTION),
     )
 }
+
+STATUS_RESOURCES: dict[str, Resource] = {
+    **{kind: one.resource for kind, one in KINDS.items()},
+    "WorkloadGroup": WORKLOADGROUPS,
+}
+"""The kinds whose status is kept: also of those that are not acted on it is said."""

@@ -157,14 +157,17 @@ class Subscription:
 
 
 Rejected = Callable[[Subscription, Document], Awaitable[None]]
+Taken = Callable[[Subscription], None]
 
 
 class XdsServer:
     """Answers proxies from a Delivery; knows who runs what."""
 
-    def __init__(self, delivery: Delivery, on_rejected: Rejected | None = None) -> None:
+    def __init__(self, delivery: Delivery, on_rejected: Rejected | None = None, on_taken: Taken | None = None) -> None:
         self.delivery = delivery
         self.on_rejected = on_rejected
+        self.on_taken = on_taken
+        """Told of a proxy that runs what it shall, or is gone; also where nothing was rejected before."""
         self.rejections = 0
         self._subscriptions: dict[tuple[Key, str, tuple[str, ...]], Subscription] = {}
         self._by_path: dict[Path, Subscription] = {}
@@ -206,8 +209,11 @@ class XdsServer:
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         subscription = self._subscription(asked, request.match_info["kind"])
+        before = subscription.rejected
         if subscription.hear(asked.version, process) and subscription.rejected:
             self._reject(subscription, subscription.rejected)
+        elif before and not subscription.rejected:
+            self._take(subscription)
         self._heard.set()
         document = await self._news(subscription, asked.version)
         response = web.Response(body=document.response(), content_type="application/json")
@@ -239,6 +245,7 @@ class XdsServer:
                     return document
                 if document and document.version == version:
                     subscription.rejected = None  # what was rejected is no longer wanted
+                    self._take(subscription)
                 subscription.changed.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(subscription.patience(document)):
@@ -262,6 +269,10 @@ class XdsServer:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def _take(self, subscription: Subscription) -> None:
+        if self.on_taken:
+            self.on_taken(subscription)
+
     # -- knowing
 
     async def settled(self, paths: Iterable[Path], seconds: float) -> bool:
@@ -282,6 +293,7 @@ class XdsServer:
         for key, one in list(self._subscriptions.items()):
             if key[0] == proxy and not one.connected:
                 self._by_path.pop(self._subscriptions.pop(key).path, None)
+                self._take(one)
 
     def subscriptions(self, proxy: Key) -> Iterator[Subscription]:
         """What a proxy asks for."""
