@@ -28,6 +28,7 @@ from labkit.embedded.controlplane.translation.model import (
     Snapshot,
 )
 from labkit.embedded.controlplane.translation.outside import with_outside
+from labkit.embedded.wire import RENEW_CONNECTIONS
 from labkit.errors import InputError
 from labkit.policy.credentials import Credential, is_credential, read_credential
 from labkit.policy.peer_authentication import EffectiveMTLS
@@ -74,6 +75,7 @@ class State:
         self.versions: dict[tuple[str, str, str], str] = {}
         """The resourceVersion of each of Istio's objects that has been read: kind, namespace, name."""
         self._workloads: dict[Key, Workload] = {}
+        self._renewed: dict[Key, str] = {}
         self._services: dict[Key, Service] = {}
         self._secrets: dict[Key, Mapping[str, bytes]] = {}
         self._slices: dict[Key, dict[str, Object]] = defaultdict(dict)
@@ -131,6 +133,7 @@ class State:
             # Snapshots that were handed out keep the table that they have.
             self._effective = {known: value for known, value in self._effective.items() if known != key}
             self._refresh_endpoints_of(key)
+        self._renew(key, {} if event == "DELETED" else pod["metadata"].get("annotations") or {})
 
     def on_service(self, event: str, obj: Object) -> None:
         key = _key(obj)
@@ -234,6 +237,12 @@ class State:
         self.dirt.selected |= {one for one in (before, selection) if one}
         _store(self._selections, (kind, key), selection)
 
+    def _renew(self, pod: Key, annotations: Mapping[str, str]) -> None:
+        asked = annotations.get(RENEW_CONNECTIONS)
+        if asked != self._renewed.get(pod):
+            _store(self._renewed, pod, asked)
+            self._refresh_endpoints_of(pod)
+
     def _refresh_endpoints_of(self, pod: Key) -> None:
         # A slice may name a pod before the pod itself is known here; then its identity comes late.
         for key, slices in self._slices.items():
@@ -243,7 +252,7 @@ class State:
     def _refresh_endpoints(self, key: Key) -> None:
         service = self._services.get(key)
         slices = self._slices.get(key, {}).values()
-        endpoints = model.read_endpoints(service, slices, self._workloads) if service else None
+        endpoints = model.read_endpoints(service, slices, self._workloads, self._renewed) if service else None
         if endpoints != self._endpoints.get(key):
             _store(self._endpoints, key, endpoints)
             self.dirt.shared = True

@@ -82,6 +82,12 @@ CATALOGUE: tuple[Image, ...] = (
         command=("pilot-agent",),
         programs={"pilot-agent": AGENT},
     ),
+    Image(
+        ("nicolaka/netshoot", "netshoot", "tcpdump"),
+        "a shell with tcpdump, for a look at what crosses to a pod's ports (kubectl debug)",
+        args=("sh",),
+        programs={"tcpdump": (PYTHON, "-m", "labkit.embedded.wire.tcpdump")},
+    ),
     Image(("pause",), "nothing, for ever", command=("sleep", "infinity")),
 )
 

@@ -51,6 +51,8 @@ from labkit.embedded.node.records import PodRecord, load_records
 from labkit.embedded.node.sandbox import NodeContext
 from labkit.embedded.node.status import timestamp
 from labkit.embedded.paths import ClusterPaths, private_dir
+from labkit.embedded.wire import RENEW_CONNECTIONS
+from labkit.embedded.wire.tap import Tap
 from labkit.errors import MachineError
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
 
@@ -107,6 +109,7 @@ class Node:
         )
         self._kubelet = KubeletApi(self._context, lambda: list(self._workers.values()))
         self._proxy = NodeProxy(paths=self._paths, block=self._block, api=self._api)
+        self._tap = Tap(self._paths.run_dir, self._address_of, self._renew_connections)
         try:
             await self._start_parts()
         except BaseException:
@@ -115,6 +118,7 @@ class Node:
 
     async def _start_parts(self) -> None:
         await self._kubelet.start()
+        await self._tap.start()
         self._take_over()
         self._events.start()
         self._spawn(self._services.run(), "node-services")
@@ -149,6 +153,7 @@ class Node:
             await asyncio.gather(*(worker.release() for worker in workers))
             kill_all(marked_processes(pod_mark(self._paths.node_dir)))
         self._workers.clear()
+        await self._tap.stop()
         await self._proxy.stop(keep=keep_pods)
         await self._events.stop()
         await self._api.__aexit__()
@@ -227,6 +232,23 @@ class Node:
         self._records.pop(worker.uid, None)
         self._context.rows.free(worker.uid)
         self._names_changed.set()
+
+    # What crosses the wire
+
+    def _address_of(self, row: int) -> str | None:
+        rows = {worker.record.row: worker.sandbox.pod_ip for worker in self._workers.values()}
+        return rows.get(row)
+
+    async def _renew_connections(self, address: str) -> None:
+        """Let the proxies of the mesh open new connections to a pod, by a word that istiod hands on to them."""
+        for worker in self._workers.values():
+            if worker.sandbox.pod_ip == address:
+                now = datetime.now(UTC).isoformat()
+                patch = {"metadata": {"annotations": {RENEW_CONNECTIONS: now}}}
+                try:
+                    await self._api.patch(PODS, worker.record.name, patch, namespace=worker.record.namespace)
+                except (ApiError, aiohttp.ClientError, OSError) as error:  # the pod may be gone
+                    log.info("connections to %s were not renewed: %r", worker.record.name, error)
 
     # Names
 

@@ -264,6 +264,9 @@ def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, rule_tls: ClientTLSSett
         metadata[standard_metrics.PEER] = standard_metrics.peer_fields(endpoint.workload)
     if speaks_mtls(snapshot, endpoint, rule_tls):
         metadata[SOCKET_MATCH] = {"tlsMode": TLS_MODE_ISTIO}
+    if endpoint.renewed:
+        # Nobody reads it. Envoy replaces a cluster that is not the same, and opens new connections with it.
+        metadata["labkit"] = {"renewed": endpoint.renewed}
     if metadata:
         result["metadata"] = {"filter_metadata": metadata}
     return result

@@ -114,6 +114,10 @@ def _install(path):
             elif target[1]:
                 # A pod of its own would not see what a pod before it left in TIME_WAIT at this address.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                raw["bind"](sock, target)
+                # The node may listen beside it and look at what arrives (labkit/embedded/wire). Said after the
+                # address was taken, so that another program of the pod still finds it in use.
+                return sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         return raw[method](sock, target)
 
     def show_source(sock, net):

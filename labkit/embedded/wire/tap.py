@@ -1,0 +1,204 @@
+"""Who looks at which pod's wire, and the hops that this needs: one for each port that somebody looks at.
+
+A program `tcpdump` in a pod asks on a unix socket of the node. It says who it is and which packets it wants, and gets
+them as they cross, until it goes away:
+
+    -> {"row": 3, "filter": "tcp port 5000"}
+    <- {"ports": [5000], "closed": [], "unseen": 0}           or {"error": "..."}
+    <- segments, each a line of JSON and its bytes
+    <- {"lost": 0}                                            once the asking side has been shut
+
+A hop sees new connections alone. So for those that are there already the clients' proxies are asked to open new ones
+(`renew`), as they do anyway when the endpoints of a service change: no request is lost by it. They are asked again at
+the end, so that nothing passes the hop for longer than somebody looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from labkit.embedded.addresses import declared_port
+from labkit.embedded.wire import socket_path, steering
+from labkit.embedded.wire.expression import Matches, parse
+from labkit.embedded.wire.hop import Hop
+from labkit.embedded.wire.segments import Address, Segment
+from labkit.errors import LabError
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 0.1
+"""Seconds between looks at the machine's sockets while somebody captures: a server may be started anew."""
+
+RENEWAL = 1.5
+"""Seconds in which clients open new connections; a change of endpoints reaches all proxies in a tenth of it."""
+
+BEHIND = 16 * 2**20
+"""Bytes that may wait for a program that does not keep up; beyond, packets are lost to it, as with real captures."""
+
+AddressOf = Callable[[int], str | None]
+"""The address of the pod in a row; None when there is none."""
+
+Renew = Callable[[str], Awaitable[None]]
+"""Let the clients of the pod at an address open new connections."""
+
+
+class Capture:
+    """One program that looks at one pod."""
+
+    def __init__(self, address: str, matches: Matches, writer: asyncio.StreamWriter) -> None:
+        self.address = address
+        self.lost = 0
+        self._matches = matches
+        self._writer = writer
+        self.listening = False
+
+    def wants(self, server: Address) -> bool:
+        """Whether anything that goes to this port, or comes from it, could be wanted."""
+        return server[0] == self.address and (
+            self._matches(None, server) is not False or self._matches(server, None) is not False
+        )
+
+    def take(self, segment: Segment) -> None:
+        """Hand a segment on, if it is wanted."""
+        if not self.listening or not self._matches(segment.source, segment.target):
+            return
+        if self._writer.transport.get_write_buffer_size() > BEHIND:
+            self.lost += 1
+            return
+        self._writer.write(segment.encode())
+
+    def say(self, **words: object) -> None:
+        """A line of JSON."""
+        self._writer.write(json.dumps(words).encode() + b"\n")
+
+
+class Tap:
+    """The node's side. `start` listens for programs; hops come and go with them."""
+
+    def __init__(self, run_dir: Path, address_of: AddressOf, renew: Renew) -> None:
+        self._path = socket_path(run_dir)
+        self._address_of, self._renew = address_of, renew
+        self._hops: dict[Address, Hop] = {}
+        self._closed: dict[Address, str] = {}
+        self._captures: list[Capture] = []
+        self._server: asyncio.Server | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen for programs."""
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, self._path)
+        self._path.chmod(0o600)
+
+    async def stop(self) -> None:
+        """End all captures, and what passes the hops."""
+        if self._server:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+        if self._looking:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        await asyncio.gather(*(hop.close() for hop in self._hops.values()))
+        self._hops.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(ConnectionError):
+                await self._capture(reader, writer)
+        finally:
+            writer.close()
+
+    async def _capture(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            asked = json.loads(await reader.readline())
+            address = self._address_of(int(asked["row"]))
+            if address is None:
+                raise ValueError("this pod is none of the node's")
+            capture = Capture(address, parse(str(asked["filter"])), writer)
+        except (LabError, ValueError, KeyError, TypeError) as error:
+            writer.write(json.dumps({"error": error.what if isinstance(error, LabError) else str(error)}).encode())
+            return
+        self._captures.append(capture)
+        try:
+            await self._begin(capture)
+            await writer.drain()
+            await reader.read()  # until the program goes away, or has seen enough
+            capture.say(lost=capture.lost)
+        finally:
+            self._captures.remove(capture)
+            await self._end(capture)
+
+    async def _begin(self, capture: Capture) -> None:
+        try:
+            self._look()
+        except LabError as error:
+            capture.say(error=" ".join(error.lines()))
+            return
+        if not (self._looking and not self._looking.done()):
+            self._looking = asyncio.create_task(self._look_again(), name="tap")
+        if self._unseen(capture):
+            await self._renew(capture.address)
+            until = time.monotonic() + RENEWAL
+            while self._unseen(capture) and time.monotonic() < until:  # noqa: ASYNC110 - the kernel tells nobody of its sockets
+                await asyncio.sleep(LOOK_AGAIN / 5)
+        capture.listening = True
+        mine = [hop for hop in self._hops.values() if capture.wants(hop.shown)]
+        capture.say(
+            ports=sorted(hop.shown[1] for hop in mine if hop.steering),
+            closed=sorted(hop.shown[1] for hop in mine if hop.address in self._closed),
+            unseen=self._unseen(capture),
+        )
+
+    async def _end(self, capture: Capture) -> None:
+        """Without hops that nobody needs any more; connections that pass one are renewed."""
+        passing = any(hop.own_ends() for hop in self._hops.values() if capture.wants(hop.shown))
+        with contextlib.suppress(LabError):
+            self._look()
+        if passing and not any(other.address == capture.address for other in self._captures):
+            await self._renew(capture.address)
+
+    async def _look_again(self) -> None:
+        while self._captures or self._hops:
+            await asyncio.sleep(LOOK_AGAIN)
+            try:
+                self._look()
+            except LabError as error:
+                log.warning("%s", error.what)
+
+    def _look(self) -> None:
+        """Bring the hops to what is wanted and to who listens now. Raises MachineError when this kernel cannot."""
+        sockets = steering.read_sockets()
+        looked_at = {capture.address for capture in self._captures}
+        for address in sockets.listening:
+            if address[0] in looked_at and address not in self._hops:
+                hop = Hop(address, (address[0], declared_port(address[1])))
+                if any(capture.wants(hop.shown) for capture in self._captures):
+                    self._hops[address] = hop
+        for address, hop in list(self._hops.items()):
+            hop.listeners = [capture.take for capture in self._captures if capture.wants(hop.shown)]
+            if hop.listeners:
+                self._steer(hop, sockets.listening.get(address, frozenset()))
+                continue
+            hop.retire()
+            if hop.idle:
+                del self._hops[address]
+
+    def _steer(self, hop: Hop, group: frozenset[int]) -> None:
+        try:
+            hop.steer(group)
+            self._closed.pop(hop.address, None)
+        except OSError as error:  # a program of its own kind, that does not share its port
+            if hop.address not in self._closed:
+                log.info("what crosses to %s:%d cannot be seen: %s", *hop.address, error)
+            self._closed[hop.address] = str(error)
+
+    def _unseen(self, capture: Capture) -> int:
+        """How many connections were there before, and are still."""
+        hops = {hop.address: hop.own_ends() for hop in self._hops.values() if capture.wants(hop.shown)}
+        return sum(here in hops and there not in hops[here] for here, there in steering.read_sockets().connections)
