@@ -28,10 +28,8 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
     },
     "WorkloadGroup": {WHOLE: "no machine registers itself on the embedded mesh; write a WorkloadEntry"},
     "VirtualService": {
-        "spec.http.corsPolicy": "CORS is left to the application",
         "spec.http.delegate": "delegates are not followed; write the routes here",
-        "spec.http.match.statPrefix": "no statistics of single routes are kept",
-        "spec.http.fault.abort.grpcStatus": "faults answer with HTTP codes; write httpStatus",
+        "spec.http.retries.retryRemoteLocalities": "one node is one locality",
         "spec.tls.match.destinationSubnets": "routes go by SNI and port alone",
         "spec.tcp.match.destinationSubnets": "routes go by port alone",
     },

@@ -25,6 +25,12 @@ class StringMatch:
     kind: str
     value: str = ""
 
+    @property
+    def any_value(self) -> bool:
+        """Whether it is enough that a header or parameter is there; the regex `*` means that, too."""
+        # pilot/pkg/networking/core/route/route.go canBeConvertedToPresentMatch
+        return self.kind == "present" or (self.kind, self.value) == ("regex", "*")
+
 
 @dataclass(frozen=True)
 class Destination:
@@ -53,13 +59,22 @@ class Source:
     gateways: tuple[str, ...] = ()
     port: int = 0
 
-    def includes(self, client: Workload, gateway: str, port: int) -> bool:
-        """Whether a proxy has this route. At a gateway nothing is known of the client's labels and namespace."""
+    # pilot/pkg/networking/core/tls.go matchTLS, matchTCP
+    def includes(self, proxy: Workload, gateway: str, port: int) -> bool:
+        """Whether a proxy has this route of TCP or TLS. At a gateway, labels and namespace are the gateway's own."""
         if self.port not in (0, port) or (self.gateways and gateway not in self.gateways):
             return False
-        if gateway != MESH:
-            return True
-        return labels_match(self.labels, client.labels) and self.namespace in ("", client.namespace)
+        return self._is_from(proxy)
+
+    # pilot/pkg/networking/core/route/route.go sourceMatchHTTP
+    def includes_http(self, proxy: Workload, gateway: str, port: int) -> bool:
+        """The same for HTTP, where labels and namespace do not count beside `gateways`."""
+        if self.port not in (0, port):
+            return False
+        return gateway in self.gateways if self.gateways else self._is_from(proxy)
+
+    def _is_from(self, proxy: Workload) -> bool:
+        return labels_match(self.labels, proxy.labels) and self.namespace in ("", proxy.namespace)
 
 
 @dataclass(frozen=True)
@@ -73,11 +88,14 @@ class HttpMatch:
     """By lower-case name; :method, :authority and :scheme among them."""
     without_headers: Mapping[str, StringMatch] = field(default_factory=dict)
     query: Mapping[str, StringMatch] = field(default_factory=dict)
+    name: str = ""
+    stat_prefix: str = ""
 
     @property
     def catches_all(self) -> bool:
         """Whether no request passes by: later routes are then never reached."""
-        anything = self.uri is None or (self.uri.kind == "prefix" and self.uri.value == "/")
+        # pilot/pkg/networking/core/route/route.go IsCatchAllRoute
+        anything = self.uri is None or (self.uri.kind, self.uri.value) in (("prefix", "/"), ("regex", ".*"))
         return anything and not self.headers and not self.without_headers and not self.query
 
 
@@ -94,6 +112,7 @@ class HttpRoute:
     timeout: str = ""
     retries: Mapping[str, Any] | None = None
     fault: Mapping[str, Any] | None = None
+    cors: Mapping[str, Any] | None = None
     mirrors: tuple[tuple[Destination, float], ...] = ()
     headers: Mapping[str, Any] = field(default_factory=dict)
 
@@ -260,6 +279,8 @@ class _Reader:
             headers=headers,
             without_headers={_name(k): _string(v) for k, v in (written.get("withoutHeaders") or {}).items()},
             query={name: _string(value) for name, value in (written.get("queryParams") or {}).items()},
+            name=str(written.get("name") or ""),
+            stat_prefix=str(written.get("statPrefix") or ""),
         )
 
     def http_route(self, written: Mapping[str, Any]) -> HttpRoute:
@@ -274,6 +295,7 @@ class _Reader:
             timeout=str(written.get("timeout") or ""),
             retries=written.get("retries"),
             fault=written.get("fault"),
+            cors=written.get("corsPolicy"),
             mirrors=tuple(self.mirrors(written)),
             headers=written.get("headers") or {},
         )

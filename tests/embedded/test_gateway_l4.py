@@ -161,7 +161,9 @@ def test_a_server_lets_in_its_hosts_alone_and_a_rewritten_http_route_is_not_hear
         ({"port": 444}, False),
         ({"gateways": ["foo/test"]}, True),
         ({"gateways": ["mesh"]}, False),
-        ({"sourceLabels": {"app": "nobody"}}, True),
+        ({"sourceLabels": {"app": "nobody"}}, False),
+        ({"sourceLabels": {"app": "front"}}, True),
+        ({"sourceNamespace": "bar"}, False),
     ],
     ids=str,
 )

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from labkit.embedded.addresses import captured_ip
-from tests.embedded.envoy_world import Curled, Mesh, curl, talk, wait_for
-
-Object = dict[str, Any]
-HTTP, TCP = 8001, 8002
-HOST = "reviews.foo.svc.cluster.local"
+from tests.embedded.envoy_world import Mesh, talk, wait_for
+from tests.embedded.routes_world import (
+    HOST,
+    HTTP,
+    SUBSETS,
+    TCP,
+    Object,
+    apply,
+    becomes,
+    build,
+    call,
+    clean_up,
+    route,
+    to,
+    version,
+    versions,
+)
 
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
-    """Two versions of a server behind one service, a service of its own for another server, and a client."""
     mesh = Mesh("routes")
     try:
-        for version in ("v1", "v2"):
-            mesh.pod(f"reviews-{version}", ports=(HTTP, TCP), labels={"app": "reviews", "version": version})
-            mesh.http_app(f"reviews-{version}", HTTP)
-            mesh.tcp_app(f"reviews-{version}", TCP)
-        mesh.pod("sleep")
-        ports = ({"port": HTTP, "name": "http"}, {"port": TCP, "name": "tcp"})
-        mesh.service("reviews", *ports)
-        mesh.service("other", {"port": HTTP, "name": "http"}, app="reviews")
-        mesh.push()
-        wait_for("the service", lambda: call(mesh).status == 200)
+        build(mesh)
         yield mesh
     finally:
         mesh.close()
@@ -40,52 +40,7 @@ def mesh() -> Iterator[Mesh]:
 @pytest.fixture(autouse=True)
 def clean(mesh: Mesh) -> Iterator[None]:
     yield
-    for kind in ("VirtualService", "DestinationRule"):
-        for one in mesh.state.configs(kind):
-            metadata = {"name": one.meta.name, "namespace": one.meta.namespace}
-            mesh.state.on_config(kind, "DELETED", {"metadata": metadata})
-    mesh.push()
-    wait_for("the default route", lambda: call(mesh, "/clean").status == 200)
-
-
-SUBSETS = [{"name": version, "labels": {"version": version}} for version in ("v1", "v2")]
-
-
-def apply(mesh: Mesh, kind: str, spec: Object, *, name: str = "test", namespace: str = "foo") -> None:
-    metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    mesh.state.on_config(kind, "ADDED", {"kind": kind, "metadata": metadata, "spec": spec})
-    mesh.push()
-
-
-def route(mesh: Mesh, *http: Object, **spec: Any) -> None:
-    apply(mesh, "VirtualService", {"hosts": ["reviews"], "http": list(http), **spec})
-
-
-def to(subset: str = "", weight: int | None = None, host: str = "reviews", **more: Any) -> Object:
-    destination = {"host": host, **({"subset": subset} if subset else {})}
-    return {"destination": destination, **({} if weight is None else {"weight": weight}), **more}
-
-
-def call(mesh: Mesh, path: str = "/", *options: str, service: str = "reviews") -> Curled:
-    address = mesh.state.snapshot().services["foo", service].cluster_ip
-    return curl(captured_ip(mesh.ip("sleep"), address), HTTP, path, *options)
-
-
-def version(answer: Curled) -> str:
-    """Which server answered: the identity in its own X-Forwarded-Client-Cert header says `By`."""
-    if answer.status != 200:
-        return str(answer.status)
-    header = answer.json["headers"]["x-forwarded-client-cert"]
-    return next(part[-2:] for part in header.split(";") if part.startswith("By="))
-
-
-def versions(mesh: Mesh, count: int = 12, *options: str) -> Counter[str]:
-    return Counter(version(call(mesh, "/", *options)) for _ in range(count))
-
-
-def becomes(mesh: Mesh, what: str, is_so: Callable[[], bool]) -> None:
-    wait_for(what, is_so)
-    assert is_so(), "it does not only pass by"
+    clean_up(mesh)
 
 
 def test_a_subset_has_no_effect_until_a_route_names_it(mesh: Mesh) -> None:
@@ -119,6 +74,13 @@ MATCHES = [
     ({"uri": {"prefix": "/A"}, "ignoreUriCase": True}, "/a", (), "/b", ()),
     ({"headers": {"X-User": {"exact": "jason"}}}, "/", ("-H", "x-user: jason"), "/", ("-H", "x-user: mary")),
     ({"withoutHeaders": {"x-user": {}}}, "/", (), "/", ("-H", "x-user: mary")),
+    ({"withoutHeaders": {"x-user": {"exact": "mary"}}}, "/", (), "/", ("-H", "x-user: mary")),
+    ({"headers": {"x-user": {"regex": "*"}}}, "/", ("-H", "x-user: mary"), "/", ()),
+    ({"queryParams": {"q": {"regex": "[a-c]+"}}}, "/?q=abc", (), "/?q=abcd", ()),
+    ({"queryParams": {"q": {}}}, "/?q", (), "/?p=1", ()),
+    ({"scheme": {"exact": "http"}, "uri": {"exact": "/s"}}, "/s", (), "/t", ()),
+    ({"port": HTTP, "sourceNamespace": "foo", "uri": {"prefix": "/s"}}, "/s", (), "/t", ()),
+    ({"gateways": ["mesh"], "sourceLabels": {"app": "ignored"}, "uri": {"prefix": "/s"}}, "/s", (), "/t", ()),
     ({"method": {"exact": "GET"}, "queryParams": {"q": {"exact": "1"}}}, "/?q=1", (), "/?q=2", ()),
     ({"authority": {"prefix": "shop"}}, "/", ("-H", "Host: shop.example"), "/", ("-H", "Host: other")),
     ({"sourceLabels": {"app": "sleep"}, "uri": {"prefix": "/s"}}, "/s", (), "/t", ()),

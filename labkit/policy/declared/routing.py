@@ -245,7 +245,7 @@ def reachable(
     """The routes and matches that a proxy has."""
     for route in routes:
         for match in route.matches:
-            if match.source.includes(client.workload, gateway, port):
+            if match.source.includes_http(client.workload, gateway, port):
                 yield route, match
 
 

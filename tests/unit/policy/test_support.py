@@ -21,7 +21,7 @@ def obj(kind: str, **spec: Any) -> dict[str, Any]:
             obj("VirtualService", tls=[{"match": [{"sniHosts": ["a"], "destinationSubnets": ["10.0.0.0/8"]}]}]),
             "by SNI and port",
         ),
-        (obj("VirtualService", http=[{}, {"corsPolicy": {"allowMethods": ["GET"]}}]), "spec.http.corsPolicy"),
+        (obj("VirtualService", http=[{}, {"delegate": {"name": "more"}}]), "spec.http.delegate"),
         (
             obj("DestinationRule", host="a", trafficPolicy={"loadBalancer": {"consistentHash": {"useSourceIp": True}}}),
             "LEAST_REQUEST",

@@ -17,7 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labkit.embedded import addresses
-from labkit.embedded.controlplane.translation import filters, gateway_l4, network_chains, order, routes
+from labkit.embedded.controlplane.translation import filters, gateway_l4, network_chains, order, route_policies, routes
 from labkit.embedded.controlplane.translation.gateway_tls import server_context
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot, target_port
 from labkit.embedded.envoy_messages import Config, socket_address
@@ -86,7 +86,7 @@ def _chains(
 def _manager(snapshot: Snapshot, proxy: Sidecar, port: int, number: int, servers: Servers) -> Config:
     name = f"http.{port}"
     hosts = _virtual_hosts(snapshot, proxy, port, servers)
-    faulty = any(routes.has_fault(one.get("routes", [])) for one in hosts)
+    asked = route_policies.route_filters(route for one in hosts for route in one.get("routes", ()))
     return filters.http_manager(
         stat_prefix=f"outbound_0.0.0.0_{number}",
         # The port in a Host header says nothing of the host that is meant.
@@ -98,8 +98,8 @@ def _manager(snapshot: Snapshot, proxy: Sidecar, port: int, number: int, servers
         },
         http_filters=[
             *order.http_filters(snapshot, proxy, order.Side.GATEWAY),
-            *([routes.fault_filter()] if faulty else []),
             filters.http_alpn(*offered_alpn(Protocol.HTTP, http=True)),
+            *asked,
         ],
         forward_client_cert_details="SANITIZE_SET",
         set_current_client_cert_details={"subject": True, "cert": True, "dns": True, "uri": True},
@@ -113,12 +113,16 @@ def _virtual_hosts(snapshot: Snapshot, proxy: Sidecar, port: int, servers: Serve
     for gateway, server in servers:
         for host, one in bound_hosts(gateway, server, snapshot.virtual_services, proxy.workload):
             entry = hosts.setdefault(host, {"name": f"{host}:{port}", "domains": [host], "routes": []})
-            entry["routes"] += routes.make_http_routes(snapshot, proxy, [one], port=port, gateway=gateway.name)
+            entry["routes"] += routes.make_http_routes(
+                snapshot, proxy, [one], port=port, gateway=gateway.name, encrypted=bool(server.tls_mode)
+            )
             if server.https_redirect:
                 entry["require_tls"] = "ALL"
         if server.https_redirect:
             for name in dict.fromkeys(one.host for one in server.hosts):
                 empty: Config = {"name": f"{name}:{port}", "domains": [name], "routes": []}
                 hosts.setdefault(name, empty)["require_tls"] = "ALL"
+    for entry in hosts.values():
+        entry["routes"] = routes.catch_alls_last(entry["routes"])
     # Without any host Envoy would answer 404 as well; Istio gives it a name that can be read in a dump.
     return list(hosts.values()) or [{"name": f"blackhole:{port}", "domains": ["*"]}]

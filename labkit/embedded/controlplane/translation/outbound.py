@@ -9,7 +9,14 @@ directly and in plaintext: that is what Istio's PassthroughCluster does with it,
 from __future__ import annotations
 
 from labkit.embedded import addresses
-from labkit.embedded.controlplane.translation import filters, network_chains, order, routes, scoping
+from labkit.embedded.controlplane.translation import (
+    filters,
+    network_chains,
+    order,
+    route_policies,
+    routes,
+    scoping,
+)
 from labkit.embedded.controlplane.translation.clusters import SPEAKS_HTTP2, captured_ports, cluster_name, originates_tls
 from labkit.embedded.controlplane.translation.model import Service, ServicePort, Sidecar, Snapshot
 from labkit.embedded.envoy_messages import Config, socket_address
@@ -71,19 +78,19 @@ def _http(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServiceP
     name = f"{service.host}:{port.number}"
     rule = snapshot.rule_for(sidecar.workload, service)
     offered = [] if originates_tls(rule, port.number) else [filters.http_alpn(*alpn)]
-    route = {"cluster": cluster_name(service, port), "timeout": "0s", "retry_policy": routes.RETRIES}
+    route = {"cluster": cluster_name(service, port), "timeout": "0s", "retry_policy": route_policies.RETRIES}
     route_config = filters.single_route(name, name, route)
-    faults: list[Config] = []
+    asked: list[Config] = []
     if routed := virtual_service_for(snapshot.virtual_services, sidecar.workload, service.host):
         written = routes.make_http_routes(snapshot, sidecar, [routed], port=port.number)
         # A VirtualService that says nothing of HTTP leaves it as it is.
         if routed.http:
             route_config["virtual_hosts"][0]["routes"] = written
-            faults = [routes.fault_filter()] if routes.has_fault(written) else []
+            asked = route_policies.route_filters(written)
     return filters.http_manager(
         stat_prefix=f"outbound_{service.cluster_ip}_{port.number}",
         route_config=route_config,
-        http_filters=[*order.http_filters(snapshot, sidecar, order.Side.OUTBOUND), *faults, *offered],
+        http_filters=[*order.http_filters(snapshot, sidecar, order.Side.OUTBOUND), *offered, *asked],
     )
 
 

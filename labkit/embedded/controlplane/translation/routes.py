@@ -5,8 +5,9 @@ pilot/pkg/networking/core/route/route.go of istio/istio. What the objects mean i
 1. Routes keep their order; behind one that catches everything none is written.
 2. A destination that does not exist is answered 503, response flag NC (see `destinations`).
 3. Where a VirtualService routes a host and nothing matches, the answer is 404.
+4. The authority that `rewrite` names goes before one among the route's headers, and that before a destination's.
 
-Simplified: delegates, corsPolicy and gRPC faults are not read.
+Simplified: delegates are not read.
 """
 
 from __future__ import annotations
@@ -15,39 +16,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from labkit.embedded.controlplane.translation.destinations import destination_cluster, shared
-from labkit.embedded.controlplane.translation.filters import typed
 from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE
-from labkit.embedded.controlplane.translation.jwt import text_claim
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
-from labkit.embedded.envoy_messages import TYPE, Config
-from labkit.policy.claims import routing_claim
-from labkit.policy.durations import as_protobuf
-from labkit.policy.virtual_service import (
-    MESH,
-    HttpMatch,
-    HttpRoute,
-    StringMatch,
-    VirtualService,
-    WeightedDestination,
+from labkit.embedded.controlplane.translation.route_matches import route_match
+from labkit.embedded.controlplane.translation.route_policies import (
+    authority,
+    header_operations,
+    per_filter,
+    percent,
+    retry_policy,
 )
+from labkit.embedded.envoy_messages import Config
+from labkit.policy.durations import as_protobuf
+from labkit.policy.virtual_service import MESH, HttpMatch, HttpRoute, VirtualService, WeightedDestination
 
-RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled"
-
-# pilot/pkg/networking/core/route/retry/retry.go DefaultPolicy
-RETRIES: Config = {
-    "retry_on": RETRY_ON,
-    "num_retries": 2,
-    "retry_host_predicate": [
-        {
-            "name": "envoy.retry_host_predicates.previous_hosts",
-            "typed_config": {"@type": f"{TYPE}envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
-        }
-    ],
-    "host_selection_retry_max_attempts": "5",
-}
-
-FAULT = "envoy.filters.http.fault"
-_FAULT_MESSAGE = "envoy.extensions.filters.http.fault.v3.HTTPFault"
 _CODES = {
     301: "MOVED_PERMANENTLY",
     302: "FOUND",
@@ -64,28 +46,34 @@ def make_http_routes(
     *,
     port: int,
     gateway: str = MESH,
+    encrypted: bool = False,
 ) -> list[Config]:
     """The routes of VirtualServices for one port of a host: a list of envoy.config.route.v3.Route.
 
     `port` is the Service's port (or the gateway server's), `gateway` is `mesh` for a sidecar, else `namespace/name`.
+    `encrypted`: the request came over TLS that the proxy opened.
     """
     routes: list[Config] = []
     for one in virtual_services:
         for route, match in _reachable(one, proxy, port, gateway):
-            routes.append({**_route(snapshot, route, match, port), "metadata": _made_by(one)})
+            routes.append(
+                {**_route(snapshot, proxy, route, match, port, encrypted=encrypted), "metadata": _made_by(one)}
+            )
             if match.catches_all:
                 return routes
     return routes
 
 
-def has_fault(routes: Iterable[Config]) -> bool:
-    """Whether a route needs the filter `fault` before the router."""
-    return any(FAULT in route.get("typed_per_filter_config", {}) for route in routes)
+# pilot/pkg/networking/core/route/route.go SortVHostRoutes
+def catch_alls_last(routes: Iterable[Config]) -> list[Config]:
+    """Routes of several VirtualServices of one host: what one of them catches must not hide what another asks for."""
+    return sorted(routes, key=_catches_all)
 
 
-def fault_filter() -> Config:
-    """The filter that faults of routes act through."""
-    return typed(FAULT, _FAULT_MESSAGE)
+def _catches_all(route: Config) -> bool:
+    match = route["match"]
+    anything = match.get("prefix") == "/" or match.get("safe_regex") == {"regex": ".*"}
+    return anything and not any(match.get(name) for name in ("headers", "query_parameters", "dynamic_metadata"))
 
 
 def _reachable(
@@ -93,7 +81,7 @@ def _reachable(
 ) -> Iterator[tuple[HttpRoute, HttpMatch]]:
     for route in virtual_service.http:
         for match in route.matches:
-            if match.source.includes(proxy.workload, gateway, port):
+            if match.source.includes_http(proxy.workload, gateway, port):
                 yield route, match
 
 
@@ -103,163 +91,100 @@ def _made_by(one: VirtualService) -> Config:
     return {"filter_metadata": {"istio": {"config": path}}}
 
 
-def _route(snapshot: Snapshot, route: HttpRoute, match: HttpMatch, port: int) -> Config:
-    result: Config = {"match": _match(match)}
-    if route.name:
-        result["name"] = route.name
+def _route(
+    snapshot: Snapshot, proxy: Sidecar, route: HttpRoute, match: HttpMatch, port: int, *, encrypted: bool
+) -> Config:
+    result: Config = {"match": route_match(match)}
+    # pilot/pkg/networking/core/route/route.go translateRoute
+    if name := f"{route.name}.{match.name}" if match.name else route.name:
+        result["name"] = name
+    if match.stat_prefix:
+        result["stat_prefix"] = match.stat_prefix
+    header_operations(result, route.headers)
     if route.redirect is not None:
-        result["redirect"] = _redirect(route.redirect, match)
+        result["redirect"] = _redirect(route.redirect, port, encrypted=encrypted)
     elif route.direct_response is not None:
         result["direct_response"] = _direct_response(route.direct_response)
     else:
-        result["route"] = _action(snapshot, route, match, port)
-    _headers(result, route.headers)
-    if route.fault:
-        fault = {"@type": f"{TYPE}{_FAULT_MESSAGE}", **_fault(route.fault)}
-        result["typed_per_filter_config"] = {FAULT: fault}
+        result["route"] = _action(snapshot, proxy, route, match, port)
+        if len(route.destinations) == 1:
+            header_operations(result, route.destinations[0].headers)
+    if asked := per_filter(route.fault, route.cors):
+        result["typed_per_filter_config"] = asked
     return result
-
-
-# Matches
-
-
-def _match(match: HttpMatch) -> Config:
-    result: Config = {}
-    uri = match.uri
-    if uri is None or uri.kind == "present":
-        result["prefix"] = "/"
-    elif uri.kind == "regex":
-        result["safe_regex"] = {"regex": uri.value}
-    else:
-        result[{"exact": "path", "prefix": "prefix"}[uri.kind]] = uri.value
-    if match.ignore_uri_case:
-        result["case_sensitive"] = False
-    _add_headers(result, match.headers)
-    _add_headers(result, match.without_headers, unless=True)
-    if match.query:
-        result["query_parameters"] = [_query(name, value) for name, value in match.query.items()]
-    return result
-
-
-def _add_headers(result: Config, headers: Mapping[str, StringMatch], *, unless: bool = False) -> None:
-    """Headers that are asked for; some names mean what the caller's token says."""
-    for name, value in headers.items():
-        if path := routing_claim(name):
-            kind, opposite, match = "dynamic_metadata", "invert", _claim(path, value)
-        else:
-            kind, opposite, match = "headers", "invert_match", _header(name, value)
-        result.setdefault(kind, []).append({**match, opposite: True} if unless else match)
-
-
-def _claim(path: tuple[str, ...], value: StringMatch) -> Config:
-    return text_claim(path, {"safe_regex": {"regex": ".*"}} if value.kind == "present" else _string(value))
-
-
-def _header(name: str, value: StringMatch) -> Config:
-    if value.kind == "present":
-        return {"name": name, "present_match": True}
-    return {"name": name, "string_match": _string(value)}
-
-
-def _query(name: str, value: StringMatch) -> Config:
-    if value.kind == "present":
-        return {"name": name, "present_match": True}
-    return {"name": name, "string_match": _string(value)}
-
-
-def _string(value: StringMatch) -> Config:
-    if value.kind == "regex":
-        return {"safe_regex": {"regex": value.value}}
-    return {value.kind: value.value}
 
 
 # Actions
 
 
-def _action(snapshot: Snapshot, route: HttpRoute, match: HttpMatch, port: int) -> Config:
+def _action(snapshot: Snapshot, proxy: Sidecar, route: HttpRoute, match: HttpMatch, port: int) -> Config:
     action: Config = {
         **_clusters(snapshot, route.destinations, port),
         "timeout": as_protobuf(route.timeout, "timeout") if route.timeout else "0s",
     }
-    retries = _retries(route.retries)
-    if retries:
+    if retries := retry_policy(route.retries):
         action["retry_policy"] = retries
+    host = authority(route.headers)
     if route.rewrite:
-        _rewrite(action, route.rewrite, match)
+        _rewrite(action, route.rewrite)
+        host = str(route.rewrite.get("authority") or host)
+    if not host and len(route.destinations) == 1:
+        host = authority(route.destinations[0].headers)
+    if host:
+        action["host_rewrite_literal"] = host
     if route.mirrors:
         action["request_mirror_policies"] = [
             {
                 "cluster": destination_cluster(snapshot, destination, port),
-                "runtime_fraction": {"default_value": _percent(share)},
+                "runtime_fraction": {"default_value": percent(share)},
             }
             for destination, share in route.mirrors
+            if share > 0
         ]
-    host = _header_of((route.headers.get("request") or {}).get("set") or {}, "host")
-    if host:
-        action["host_rewrite_literal"] = host
     return action
 
 
 def _clusters(snapshot: Snapshot, destinations: tuple[WeightedDestination, ...], port: int) -> Config:
     if not destinations:
         return {"cluster": BLACK_HOLE}
-    if len(destinations) == 1 and not destinations[0].headers:
+    if len(destinations) == 1:
         return {"cluster": destination_cluster(snapshot, destinations[0].destination, port)}
     clusters = []
     for one, weight in shared(destinations):
         entry: Config = {"name": destination_cluster(snapshot, one.destination, port), "weight": weight}
-        _headers(entry, one.headers)
+        header_operations(entry, one.headers)
+        if host := authority(one.headers):
+            entry["host_rewrite_literal"] = host
         clusters.append(entry)
     return {"weighted_clusters": {"clusters": clusters}}
 
 
-def _retries(written: Mapping[str, Any] | None) -> Config | None:
-    if written is None:
-        return RETRIES
-    wanted = written.get("attempts")
-    attempts = 2 if wanted is None else int(wanted)
-    if attempts <= 0:
-        return None
-    conditions = [one.strip() for one in str(written.get("retryOn") or RETRY_ON).split(",") if one.strip()]
-    codes = [int(one) for one in conditions if one.isdigit()]
-    named = [one for one in conditions if not one.isdigit()]
-    result: Config = {**RETRIES, "num_retries": attempts}
-    result["retry_on"] = ",".join([*named, *(["retriable-status-codes"] if codes else [])])
-    if codes:
-        result["retriable_status_codes"] = codes
-    if written.get("perTryTimeout"):
-        result["per_try_timeout"] = as_protobuf(written["perTryTimeout"], "perTryTimeout")
-    if written.get("backoff"):
-        result["retry_back_off"] = {"base_interval": as_protobuf(written["backoff"], "backoff")}
-    return result
-
-
-def _rewrite(action: Config, written: Mapping[str, Any], match: HttpMatch) -> None:
-    if written.get("authority"):
-        action["host_rewrite_literal"] = str(written["authority"])
+def _rewrite(action: Config, written: Mapping[str, Any]) -> None:
+    """A new path in the place of what the match named; of a regex match, and of an exact one, that is the whole."""
     if expression := written.get("uriRegexRewrite"):
         action["regex_rewrite"] = {
             "pattern": {"regex": str(expression.get("match") or "")},
             "substitution": str(expression.get("rewrite") or ""),
         }
     elif written.get("uri"):
-        if match.uri is not None and match.uri.kind == "regex":
-            action["regex_rewrite"] = {"pattern": {"regex": ".*"}, "substitution": str(written["uri"])}
-        else:
-            action["prefix_rewrite"] = str(written["uri"])
+        action["prefix_rewrite"] = str(written["uri"])
 
 
-def _redirect(written: Mapping[str, Any], match: HttpMatch) -> Config:
+# pilot/pkg/networking/core/route/route.go ApplyRedirect
+def _redirect(written: Mapping[str, Any], port: int, *, encrypted: bool) -> Config:
     code = int(written.get("redirectCode") or 301)
     result: Config = {"response_code": _CODES.get(code, "MOVED_PERMANENTLY")}
     if written.get("uri"):
         result["path_redirect"] = str(written["uri"])
     if written.get("authority"):
         result["host_redirect"] = str(written["authority"])
+    scheme = str(written.get("scheme") or ("https" if encrypted else "http"))
     if written.get("scheme"):
-        result["scheme_redirect"] = str(written["scheme"])
-    if written.get("port"):
-        result["port_redirect"] = int(written["port"])
+        result["scheme_redirect"] = scheme
+    number = port if written.get("derivePort") == "FROM_REQUEST_PORT" else int(written.get("port") or 0)
+    # What the scheme means anyway is not said.
+    if number and (scheme, number) not in (("http", 80), ("https", 443)):
+        result["port_redirect"] = number
     return result
 
 
@@ -271,53 +196,3 @@ def _direct_response(written: Mapping[str, Any]) -> Config:
     elif "bytes" in body:
         result["body"] = {"inline_bytes": str(body["bytes"])}
     return result
-
-
-def _fault(written: Mapping[str, Any]) -> Config:
-    result: Config = {}
-    if delay := written.get("delay"):
-        share = (delay.get("percentage") or {}).get("value", delay.get("percent"))
-        # Without a share an Istio fault hits nobody (0 %).
-        result["delay"] = {
-            "fixed_delay": as_protobuf(str(delay.get("fixedDelay") or "0s"), "fixedDelay"),
-            "percentage": _percent(float(share or 0)),
-        }
-    if abort := written.get("abort"):
-        share = (abort.get("percentage") or {}).get("value")
-        result["abort"] = {
-            "http_status": int(abort.get("httpStatus") or 503),
-            "percentage": _percent(100.0 if share is None and "percentage" not in abort else float(share or 0)),
-        }
-    return result
-
-
-def _percent(share: float) -> Config:
-    return {"numerator": round(share * 10_000), "denominator": "MILLION"}
-
-
-# Headers
-
-
-def _headers(target: Config, written: Mapping[str, Any]) -> None:
-    for side in ("request", "response"):
-        operation = written.get(side) or {}
-        added = [
-            _addition(name, value, "OVERWRITE_IF_EXISTS_OR_ADD")
-            for name, value in (operation.get("set") or {}).items()
-            if side == "response" or name.lower() not in ("host", ":authority")
-        ]
-        added += [
-            _addition(name, value, "APPEND_IF_EXISTS_OR_ADD") for name, value in (operation.get("add") or {}).items()
-        ]
-        if added:
-            target[f"{side}_headers_to_add"] = added
-        if operation.get("remove"):
-            target[f"{side}_headers_to_remove"] = list(operation["remove"])
-
-
-def _addition(name: str, value: str, action: str) -> Config:
-    return {"header": {"key": name, "value": str(value)}, "append_action": action}
-
-
-def _header_of(headers: Mapping[str, Any], name: str) -> str:
-    return next((str(value) for key, value in headers.items() if key.lower() in (name, ":authority")), "")
