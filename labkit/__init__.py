@@ -5,6 +5,8 @@
     lab = labkit.open()                   # the embedded cluster; or labkit.open("<kubeconfig context>")
     lab.probe("curl-outside", "http://chatbackend-service.azureopenai:5000/healthz")
 
+    labkit.files("manifests/").explain_all()      # what manifests declare, without a cluster
+
 Names are resolved when they are first used, so `import labkit` costs nothing; see `labkit.lab.Lab` for all verbs.
 """
 
@@ -14,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labkit.errors import LabError
-    from labkit.lab import Lab, open
+    from labkit.lab import Files, Lab, files, open
     from labkit.outcomes import Observation, Outcome, Probe, Verdict
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "open": "labkit.lab",
+    "Files": "labkit.lab",
     "Lab": "labkit.lab",
+    "files": "labkit.lab",
     "LabError": "labkit.errors",
     "Observation": "labkit.outcomes",
     "Outcome": "labkit.outcomes",
@@ -29,7 +33,7 @@ _HOMES = {
     "Verdict": "labkit.outcomes",
 }
 
-__all__ = ["Lab", "LabError", "Observation", "Outcome", "Probe", "Verdict", "__version__", "open"]
+__all__ = ["Files", "Lab", "LabError", "Observation", "Outcome", "Probe", "Verdict", "__version__", "files", "open"]
 
 
 def __getattr__(name: str) -> Any:

@@ -125,7 +125,7 @@ def parse_documents(text: str, source: str = "") -> list[Document]:
     try:
         objects = [obj for obj in yaml.safe_load_all(text) if obj is not None]
     except yaml.MarkedYAMLError as error:
-        raise _invalid_yaml(error, text, source) from error
+        raise invalid_yaml(error, text, source) from error
     except yaml.YAMLError as error:
         raise InputError(f"The manifest{where} is not valid YAML: {error}", next_step="Correct it.") from error
     documents = [document for obj in objects for document in _expand(obj, source)]
@@ -134,7 +134,8 @@ def parse_documents(text: str, source: str = "") -> list[Document]:
     return documents
 
 
-def _invalid_yaml(error: yaml.MarkedYAMLError, text: str, source: str) -> InputError:
+def invalid_yaml(error: yaml.MarkedYAMLError, text: str, source: str) -> InputError:
+    """The error for a text that is not YAML: where, and what the line reads."""
     lines = text.splitlines()
     # Where the text ends too early, the place to look at is where the unfinished part began.
     marks = [mark for mark in (error.problem_mark, error.context_mark) if mark]

@@ -4,6 +4,8 @@
 own, a class that Lab inherits.
 """
 
+from labkit.lab.declared import Files
+from labkit.lab.declared import Files as files
 from labkit.lab.lab import MODES, Lab, Secret, open
 
-__all__ = ["MODES", "Lab", "Secret", "open"]
+__all__ = ["MODES", "Files", "Lab", "Secret", "files", "open"]

@@ -42,8 +42,12 @@ Look
     lab.mtls_mode(namespace=None, workload=None)      "UNSET", "DISABLE", "PERMISSIVE", "STRICT"
     lab.effective_mtls(namespace)            per workload: mode, per port, who decided
     lab.certificate_of(workload)             facts of the certificate that its proxy presents: SPIFFE ID, issuer, times
-    lab.map(*namespaces)                     the encryption map: picture, text twin, .svg, .dot
+    lab.map(*namespaces, special=False)      the encryption map: picture, text twin, .svg .png .dot .table .save(path)
+                                             .layer("declared"|"observed") .conceal() .score({edge: "mTLS"})
     lab.proxy_status()                       which configuration each proxy runs, and what it refused
+    lab.explain(client, server, port)        what the policies declare of a call: both sides, each object, each rule
+    lab.explain_all()                        the same for all pairs, as a table (options: namespaces, only="plaintext")
+    lab.preview(source)                      what a change would do to every edge, before it is applied
     lab.proxy_config("clusters", workload)   listeners, clusters, routes, endpoints, secrets, bootstrap or all of a
                                              proxy; filters port= fqdn= direction= ...; .resources .json() .yaml()
     lab.metrics(*namespaces)                 what all proxies counted: .requests .connections .by("response_code")
@@ -109,12 +113,15 @@ from labkit.cluster.cluster import WAIT_SECONDS, Change
 from labkit.cluster.kinds import DEPLOYMENT, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
 from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
 from labkit.errors import InputError, LabError
+from labkit.lab.declared import DeclaredQuestions
 from labkit.lab.observed import Observed
 from labkit.lab.words import ProxyWords
 from labkit.observe import declared, mesh, objects, proxies, proxy, settling, traffic, waiting
+from labkit.observe.declared_mesh import read_declared_mesh
 from labkit.outcomes import Observation, Probe, Verdict
 from labkit.policy import workload_from_pod
 from labkit.policy.calls import predict_call, resolve_call
+from labkit.policy.declared import DeclaredMesh
 from labkit.views.commands import has_blank, kubectl_for, label_pairs
 from labkit.views.results import Attempt, Done, Manifest, PodDescription
 from labkit.worlds import Journal, Undo, find_world, make_world, restart
@@ -155,7 +162,7 @@ _AT_THE_SERVER = frozenset(
 )
 
 
-class Lab(ProxyWords, Observed):
+class Lab(ProxyWords, Observed, DeclaredQuestions):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -222,6 +229,10 @@ class Lab(ProxyWords, Observed):
             with Path(path).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result.as_row()) + "\n")
         return result
+
+    def declared_mesh(self) -> DeclaredMesh:
+        """All that the cluster's objects say, for questions of your own."""
+        return read_declared_mesh(self.cluster)
 
     # -- change -------------------------------------------------------------------------------------------------
 
@@ -547,14 +558,19 @@ class Lab(ProxyWords, Observed):
         """The facts of the certificate that the workload's proxy presents."""
         return proxy.certificate(self.cluster, workload)
 
-    def map(self, *namespaces: str) -> EncryptionMap:
-        """The encryption map of some namespaces, or of all that hold pods."""
+    def map(self, *namespaces: str, special: bool = False, forwards: Iterable[str] = ()) -> EncryptionMap:
+        """The encryption map of some namespaces, or of all that hold pods.
+
+        `special` adds the kubelet's probes and Prometheus' scrapes, `forwards` what a port-forward leads to, as
+        "namespace/workload:port".
+        """
         from labkit.views.encryption_map import EncryptionMap
         from labkit.views.model import make_map
 
         for name in namespaces:
             self.cluster.get(NAMESPACE, name)
-        return EncryptionMap(make_map(objects.take_snapshot(self.cluster, *namespaces), self._seen))
+        snapshot = objects.take_snapshot(self.cluster, *namespaces)
+        return EncryptionMap(make_map(snapshot, self._seen, special=special, forwards=forwards))
 
     # -- try ----------------------------------------------------------------------------------------------------
 

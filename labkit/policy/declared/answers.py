@@ -148,6 +148,14 @@ class Answer:
         return ", ".join(f"{when or 'other requests'}: {outcome}" for outcome, when in parts)
 
     @cached_property
+    def refused_share(self) -> float:
+        """The part of the calls that is refused, as far as that is known beforehand. Of ways that requests choose by
+        what they ask, each counts alike.
+        """
+        total = sum(way.share for way in self.ways) or 1.0
+        return sum(way.share for way in self.ways if way.outcome is Outcome.REFUSED) / total
+
+    @cached_property
     def caller_sees(self) -> str:
         return _either(way.caller_sees for way in self.ways)
 

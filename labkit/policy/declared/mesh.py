@@ -31,6 +31,19 @@ KINDS_READ = (
 """The kinds whose objects decide about an edge."""
 
 
+Key = tuple[str, str, str]
+"""Kind, namespace, name."""
+
+CLUSTER_SCOPED = frozenset({"Namespace", "Node", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"})
+
+
+def key_of(obj: Object) -> Key:
+    """Who an object is."""
+    kind, metadata = str(obj.get("kind")), obj.get("metadata") or {}
+    namespace = "" if kind in CLUSTER_SCOPED else str(metadata.get("namespace") or "default")
+    return kind, namespace, str(metadata.get("name") or "")
+
+
 @dataclass(frozen=True, slots=True)
 class EdgeVerdict:
     """One row of the table of all calls."""
@@ -105,7 +118,8 @@ class DeclaredMesh:
     """All that the objects of one moment say. Answers are remembered, so asking again costs nothing."""
 
     def __init__(self, objects: Iterable[Object], settings: MeshSettings | None = None) -> None:
-        self.objects = tuple(one for one in objects if one.get("kind") in KINDS_READ)
+        # Of two objects with one name the later one counts, as it would after being applied.
+        self.objects = tuple({key_of(one): one for one in objects if one.get("kind") in KINDS_READ}.values())
         self.settings = settings or MeshSettings()
         self.rules = Rules(self.objects, self.settings)
         self.registry = Registry(self.objects, self.settings, self.rules.service_entries, self.rules.workload_entries)

@@ -17,7 +17,7 @@ from labkit.errors import InputError
 from labkit.policy.calls import is_over, target_port
 from labkit.policy.declared.settings import MeshSettings
 from labkit.policy.destination_rule import CLUSTER_DOMAIN
-from labkit.policy.injection import NEVER_INJECTED_NAMESPACES, InjectionDecision, injection_decision
+from labkit.policy.injection import NEVER_INJECTED_NAMESPACES, REVISION, InjectionDecision, injection_decision
 from labkit.policy.protocols import Protocol, protocol_of
 from labkit.policy.service_entry import Location, Resolution, ServiceEntry, WorkloadEntry
 from labkit.policy.workload import (
@@ -53,13 +53,16 @@ class Group:
     excluded_ports: frozenset[int] = frozenset()
     gateway: bool = False
     """Whether its proxy stands alone, as a gateway, and beside no application."""
+    variant: str = ""
+    """What tells it from others of its name, in words."""
     template: Object = field(default_factory=dict, repr=False)
     """One of the pods, or the template."""
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """`namespace/name`."""
-        return f"{self.workload.namespace}/{self.workload.name}"
+        """`namespace/name`, and what tells it from others of that name."""
+        name = f"{self.workload.namespace}/{self.workload.name}"
+        return f"{name} ({self.variant})" if self.variant else name
 
     @property
     def namespace(self) -> str:
@@ -247,11 +250,15 @@ class Registry:
     def _decision(self, workload: Workload, pod: Object) -> InjectionDecision:
         namespace = self.namespaces.get(workload.namespace) or {}
         metadata = pod.get("metadata") or {}
+        around, own = (namespace.get("metadata") or {}).get("labels") or {}, metadata.get("labels") or {}
+        revision = self.settings.revision
+        if self.settings.any_revision:
+            revision = around.get(REVISION) or own.get(REVISION) or revision
         return injection_decision(
-            (namespace.get("metadata") or {}).get("labels") or {},
-            metadata.get("labels") or {},
+            around,
+            own,
             metadata.get("annotations") or {},
-            self.settings.revision,
+            revision,
             namespace=workload.namespace,
             host_network=bool((pod.get("spec") or {}).get("hostNetwork")),
         )
@@ -370,13 +377,38 @@ def _groups(pods: Iterable[Object]) -> list[Group]:
     for (_, kind, name, *_), some in members.items():
         pod, workload = next((one for one in some if one[1].ready), some[0])
         result.append(_group(pod, replace(workload, name=name), kind, len(some)))
-    return result
+    return _told_apart(result)
+
+
+def _told_apart(groups: list[Group]) -> list[Group]:
+    """Pods of one owner that differ, each with what makes it differ."""
+    by_name: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        by_name[group.name].append(group)
+    told = {}
+    for some in by_name.values():
+        for number, one in enumerate(some) if len(some) > 1 else ():
+            told[id(one)] = replace(one, variant=_difference(one, some) or f"kind {number + 1}")
+    return [told.get(id(one), one) for one in groups]
+
+
+def _difference(one: Group, some: list[Group]) -> str:
+    parts = []
+    if len({other.injected for other in some}) > 1:
+        parts.append("with a sidecar" if one.injected else "without a sidecar")
+    keys = {key for other in some for key in other.workload.labels} - _OWN_TO_PODS - {TLS_MODE_LABEL}
+    for key in sorted(keys):
+        if not key.startswith("service.istio.io/") and len({other.workload.labels.get(key) for other in some}) > 1:
+            parts.append(f"{key}={one.workload.labels.get(key, '')}")
+    if len({other.workload.service_account for other in some}) > 1:
+        parts.append(f"as {one.workload.service_account}")
+    return ", ".join(parts)
 
 
 def _group(pod: Object, workload: Workload, kind: str, pods: int) -> Group:
     written = ((pod.get("metadata") or {}).get("annotations") or {}).get(EXCLUDED_INBOUND) or ""
     excluded = frozenset(int(port) for port in re.split(r"[,\s]+", str(written)) if port.isdigit())
-    return Group(workload, kind, pods, excluded, workload.injected and _is_gateway(pod), pod)
+    return Group(workload, kind, pods, excluded, workload.injected and _is_gateway(pod), template=pod)
 
 
 def _is_gateway(pod: Object) -> bool:

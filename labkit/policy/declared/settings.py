@@ -25,6 +25,8 @@ class MeshSettings:
     outbound_policy: str = ALLOW_ANY
     revision: str = DEFAULT_REVISION
     installed: bool = True
+    any_revision: bool = False
+    """Whether there is a control plane for every revision that a label names: files do not tell which there are."""
     config_map: str = "istio"
     """The name of the ConfigMap, for deciding objects."""
 

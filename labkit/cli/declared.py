@@ -1,0 +1,142 @@
+"""What the objects declare: explain, preview, on a cluster or on files alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labkit.cli.shared import cluster_option, emit, json_option, main, say
+from labkit.cli.words import opened
+from labkit.errors import InputError
+
+_REMARKS = 6
+
+from_option = click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="PATH",
+    help="Ask these manifests (a file, a directory, - for standard input) and no cluster. May be repeated.",
+)
+root_option = click.option("--root-namespace", default="", help="With --from: where the mesh-wide policies stand.")
+traffic_option = click.option(
+    "--traffic",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help='Requests per minute by edge, as JSON: {"shop/client -> shop/server:8080": 120}.',
+)
+
+
+def asked(sources: tuple[str, ...], cluster: str, root_namespace: str = "") -> Any:
+    """Who answers: the files, or a cluster that runs already. A context manager."""
+    import contextlib
+
+    from labkit.lab.declared import Files
+
+    if not sources:
+        return opened(cluster)
+    files = Files(*sources, root_namespace=root_namespace)
+    remarks = [f"Passed over: {one}" for one in files.tree.skipped] + [f"Note: {one}." for one in files.tree.notes]
+    for one in remarks[:_REMARKS]:
+        say(one)
+    if len(remarks) > _REMARKS:
+        say(f"And {len(remarks) - _REMARKS} more remarks like these.")
+    return contextlib.nullcontext(files)
+
+
+def read_json(path: Path | None) -> Any:
+    """The content of a JSON file; None without one."""
+    if path is None:
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is not JSON: {error}.", next_step="Correct it.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds no mapping.", next_step='Write {"shop/client -> shop/server:8080": 120}.')
+    return found
+
+
+@main.command()
+@click.argument("client", required=False)
+@click.argument("server", required=False)
+@click.argument("port", required=False, type=int, default=0)
+@click.option("--all", "everything", is_flag=True, help="All pairs, as a table.")
+@click.option("-n", "--namespace", "namespaces", multiple=True, help="With --all: only edges of this namespace.")
+@click.option("--only", default=None, help="With --all: only mtls, plaintext, refused, tls or unknown.")
+@click.option("--request", default=None, help="What the application sends: http, tcp or tls.")
+@from_option
+@root_option
+@cluster_option
+@json_option
+def explain(
+    client: str | None,
+    server: str | None,
+    port: int,
+    everything: bool,
+    namespaces: tuple[str, ...],
+    only: str | None,
+    request: str | None,
+    sources: tuple[str, ...],
+    root_namespace: str,
+    cluster: str,
+    as_json: bool,
+) -> None:
+    """Say what the policies declare of a call: mTLS, plaintext or refused, and which object decides by which rule.
+
+    CLIENT is a workload (shop/client), SERVER a Service (shop/server, server.shop) or a URL, PORT the Service's.
+    """
+    if everything == bool(client) or (client and not server):
+        raise InputError(
+            "A call has a client and a server.",
+            next_step="Write 'labkit explain shop/client shop/server 8080', or --all for all pairs.",
+        )
+    with asked(sources, cluster, root_namespace) as lab:
+        if client and server:
+            one = lab.explain(client, server, port, request=request)
+            emit(one.as_dict(), as_json, str(one))
+            return
+        edges = lab.edges(*namespaces, only=only)
+    from labkit.views.declared import edge_dict, edge_table
+
+    emit([edge_dict(one) for one in edges], as_json, str(edge_table(edges)) if edges else "No such edge.")
+
+
+@main.command()
+@click.option("-f", "--filename", "files", multiple=True, metavar="PATH", help="What would be applied.")
+@click.option("--delete", "gone", multiple=True, metavar="PATH|KIND/NAME", help="What would be deleted.")
+@click.option(
+    "--restart", multiple=True, metavar="NAMESPACE/NAME", help="Whose pods are made anew; NAMESPACE/* for all."
+)
+@click.option("-n", "--namespace", default=None, help="Namespace of what names none.")
+@traffic_option
+@from_option
+@root_option
+@cluster_option
+@json_option
+def preview(
+    files: tuple[str, ...],
+    gone: tuple[str, ...],
+    restart: tuple[str, ...],
+    namespace: str | None,
+    traffic: Path | None,
+    sources: tuple[str, ...],
+    root_namespace: str,
+    cluster: str,
+    as_json: bool,
+) -> None:
+    """Show what a change would do to every edge, before it is applied. Exit code 1 when a client would break."""
+    with asked(sources, cluster, root_namespace) as lab:
+        found = lab.preview(
+            list(files) or None,
+            delete=list(gone) or False,
+            restart=restart,
+            traffic=read_json(traffic),
+            namespace=namespace,
+        )
+    emit(found.as_dict(), as_json, str(found))
+    if not found.safe:
+        raise SystemExit(1)

@@ -1,0 +1,150 @@
+"""Directories of manifests as they lie in a repository: any depth, Helm's and others' files between, many documents.
+
+Where `labkit.cluster.manifests` reads what is to be applied, and refuses what cannot be, here is read what there is:
+YAML that is no Kubernetes object is passed over and named, so that a look at a whole repository works.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from labkit.cluster.kinds import Obj
+from labkit.cluster.manifests import find_path, invalid_yaml, shown_path
+from labkit.errors import InputError
+
+STANDARD_INPUT = "-"
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an object stands: a file, and the line at which it begins."""
+
+    path: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+@dataclass
+class Tree:
+    """The objects of some files, where each stands, and what was passed over."""
+
+    objects: list[Obj] = field(default_factory=list)
+    places: dict[tuple[str, str, str], Place] = field(default_factory=dict)
+    """By kind, namespace (empty for a Namespace) and name."""
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What to know beside: objects that stand in two places."""
+
+
+def read_tree(sources: Iterable[str | Path], namespace: str = "") -> Tree:
+    """Everything below some files and directories; `-` is standard input. What names no namespace is in `namespace`.
+
+    Raises InputError for what is not YAML, and where there is not one Kubernetes object.
+    """
+    tree, names = Tree(), []
+    for source in sources:
+        names.append(str(source))
+        for shown, text in _texts(source):
+            _read(tree, text, shown, namespace)
+    if not tree.objects:
+        passed = f" Passed over: {'; '.join(tree.skipped[:5])}." if tree.skipped else ""
+        raise InputError(
+            f"There is no Kubernetes object in {', '.join(names) or 'nothing'}.",
+            meaning=f"An object names its apiVersion, kind and metadata.name.{passed}",
+            next_step="Give a directory of manifests, or what 'helm template' or 'kustomize build' prints, as '-'.",
+        )
+    return tree
+
+
+def _texts(source: str | Path) -> Iterator[tuple[str, str]]:
+    if str(source) == STANDARD_INPUT:
+        yield "standard input", sys.stdin.read()
+        return
+    path = find_path(source)
+    for file in [path] if path.is_file() else _below(path):
+        try:
+            yield shown_path(file), file.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, OSError) as error:
+            raise InputError(f"{shown_path(file)} cannot be read: {error}.", next_step="Give text files.") from error
+
+
+def _below(path: Path) -> list[Path]:
+    """Files below a directory, but for hidden ones."""
+    found = (file for file in path.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
+    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
+
+
+def _read(tree: Tree, text: str, shown: str, namespace: str) -> None:
+    loader = yaml.SafeLoader(text)
+    try:
+        while loader.check_node():
+            if (node := loader.get_node()) is not None:
+                _take(tree, loader, node, shown, namespace)
+    except yaml.MarkedYAMLError as error:
+        raise invalid_yaml(error, text, shown) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{shown} is not valid YAML: {error}", next_step="Correct it.") from error
+    finally:
+        loader.dispose()
+
+
+def _take(tree: Tree, loader: yaml.SafeLoader, node: yaml.Node, shown: str, namespace: str) -> None:
+    obj = loader.construct_document(node)
+    if obj is None:
+        return
+    line = node.start_mark.line + 1
+    if isinstance(obj, dict) and str(obj.get("kind", "")).endswith("List") and isinstance(obj.get("items"), list):
+        own = str(obj["kind"]).removesuffix("List")
+        lines = _lines_of_items(node)
+        for number, item in enumerate(obj["items"]):
+            if isinstance(item, dict) and own:
+                item = {"apiVersion": obj.get("apiVersion"), "kind": own, **item}
+            _keep(tree, item, Place(shown, lines[number] if number < len(lines) else line), namespace)
+        return
+    _keep(tree, obj, Place(shown, line), namespace)
+
+
+def _keep(tree: Tree, obj: Any, place: Place, namespace: str) -> None:
+    if why := _no_object(obj):
+        tree.skipped.append(f"{place} ({why})")
+        return
+    metadata = obj["metadata"]
+    if namespace and not metadata.get("namespace"):
+        metadata["namespace"] = namespace
+    where = "" if obj["kind"] == "Namespace" else str(metadata.get("namespace") or "default")
+    known = (str(obj["kind"]), where, str(metadata["name"]))
+    if before := tree.places.get(known):
+        said = f"{known[0]} {f'{where}/' if where else ''}{known[2]}"
+        tree.notes.append(f"{said} stands in {before} and in {place}; the latter counts, as the one applied last")
+    tree.objects.append(obj)
+    tree.places[known] = place
+
+
+def _no_object(obj: Any) -> str:
+    """Why something is no Kubernetes object; empty if it is one."""
+    if not isinstance(obj, dict):
+        return f"a {type(obj).__name__}, and no mapping"
+    if not (isinstance(obj.get("apiVersion"), str) and isinstance(obj.get("kind"), str)):
+        return "no apiVersion and kind"
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name") or metadata.get("generateName"), str):
+        return "no metadata.name"
+    metadata.setdefault("name", metadata.get("generateName"))
+    return ""
+
+
+def _lines_of_items(node: yaml.Node) -> list[int]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if getattr(key, "value", "") == "items" and isinstance(value, yaml.SequenceNode):
+                return [item.start_mark.line + 1 for item in value.value]
+    return []

@@ -1,0 +1,191 @@
+"""The declared view: what objects alone say of every call, of a change before it is applied, and of the way to STRICT.
+
+Every question works on a cluster and on files: `labkit.files("manifests/")` answers what `lab` answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.cluster.manifests import Source, load_documents
+from labkit.cluster.trees import Tree, read_tree
+from labkit.errors import InputError
+from labkit.observe.declared_mesh import make_declared_mesh
+from labkit.observe.traffic import address_of
+from labkit.outcomes import Outcome, RequestKind
+from labkit.policy.declared import DeclaredMesh, EdgeVerdict
+from labkit.policy.declared.changing import Change, preview
+from labkit.policy.declared.mesh import Key, key_of
+from labkit.policy.declared.traffic import Traffic, read_traffic
+
+if TYPE_CHECKING:
+    from labkit.views.declared import Explained, Previewed
+    from labkit.views.tables import Table
+
+
+class DeclaredQuestions:
+    """What the objects say.
+
+    lab.explain(client, server, port)        the verdict for one call, both sides, each deciding object with its rule;
+                                             the server is a Service (shop/web, web.shop), a URL, or a pod's address;
+                                             request="tcp" or "tls" if the application does not send HTTP
+    lab.explain_all(*namespaces, only=None)  the same for all pairs as a table; only="plaintext" for those alone
+    lab.preview(source, delete=False)        what a change would do to every edge, before it is applied;
+                                             restart=["shop/web", "shop/*"]: with pods made anew; traffic={edge: rate}
+    """
+
+    def declared_mesh(self) -> DeclaredMesh:
+        """All that the objects say, for questions of your own."""
+        raise NotImplementedError
+
+    def explain(self, client: str, server: str, port: int = 0, *, request: str | None = None) -> Explained:
+        """The verdict for calls of a client to a port of a server (0: its only one), and every reason for it."""
+        from labkit.views.declared import Explained
+
+        if "://" in server:
+            server, port = address_of(server)
+        kind = _choice(RequestKind, request, "request") if request else None
+        return Explained(self.declared_mesh().explain(client, server, _port(port), kind))
+
+    def explain_all(self, *namespaces: str, only: str | None = None) -> Table:
+        """The verdicts for all pairs, or for those with a client or a server in some namespaces."""
+        from labkit.views.declared import edge_table
+
+        return edge_table(self.edges(*namespaces, only=only))
+
+    def edges(self, *namespaces: str, only: str | None = None) -> list[EdgeVerdict]:
+        """The same as objects."""
+        mesh = self.declared_mesh()
+        _known(mesh, namespaces)
+        wanted = _choice(Outcome, only, "verdict") if only else None
+        return [
+            edge
+            for edge in mesh.edges()
+            if (not namespaces or edge.client.namespace in namespaces or edge.target.namespace in namespaces)
+            and wanted in (None, edge.outcome)
+        ]
+
+    def preview(
+        self,
+        source: Source | None = None,
+        *,
+        delete: bool | Source = False,
+        restart: Sequence[str] = (),
+        traffic: Mapping[Any, Any] | None = None,
+        namespace: str | None = None,
+    ) -> Previewed:
+        """What a change would do to every edge, before it is applied.
+
+        `source` is what would be applied; with `delete=True`, what would be deleted. `delete` may also name something
+        of its own: "peerauthentication/default", or a path.
+        """
+        from labkit.views.declared import Previewed
+
+        change = _change(source, delete, restart, namespace)
+        found = preview(self.declared_mesh(), change, _traffic(traffic))
+        return Previewed(found)
+
+
+class Files(DeclaredQuestions):
+    """Manifests without a cluster: the declared questions of `lab`, answered from the objects alone."""
+
+    def __init__(self, *sources: str | Path, namespace: str = "", root_namespace: str = "") -> None:
+        self.tree: Tree = read_tree(sources, namespace)
+        self._mesh = make_declared_mesh(self.tree.objects, root_namespace)
+
+    def declared_mesh(self) -> DeclaredMesh:
+        """All that the objects say."""
+        return self._mesh
+
+    def __repr__(self) -> str:
+        tree, mesh = self.tree, self._mesh
+        counted = f"{len(tree.objects)} objects, {len(mesh.clients)} workloads, {len(mesh.servers)} ports to call"
+        skipped = f"; passed over: {', '.join(tree.skipped)}" if tree.skipped else ""
+        return f"Files({counted}{skipped})"
+
+
+def _change(source: Source | None, delete: bool | Source, restart: Sequence[str], namespace: str | None) -> Change:
+    if isinstance(restart, str):
+        restart = (restart,)
+    applied = _objects(source, namespace) if source is not None and delete is not True else []
+    gone: list[Key] = []
+    if delete is True:
+        gone = _keys(source, namespace) if source is not None else []
+    elif delete is not False:
+        gone = _keys(delete, namespace)
+    if not (applied or gone or restart):
+        raise InputError(
+            "There is no change to look at.",
+            next_step="Give a manifest, what to delete, or whose pods are made anew (restart).",
+        )
+    return Change(applied, gone, tuple(restart))
+
+
+def _objects(source: Source, namespace: str | None) -> list[dict[str, Any]]:
+    found = []
+    for document in load_documents(source):
+        obj = dict(document.obj)
+        if namespace and not document.namespace:
+            obj["metadata"] = {**obj["metadata"], "namespace": namespace}
+        found.append(obj)
+    return found
+
+
+def _keys(source: Source, namespace: str | None) -> list[Key]:
+    """What is deleted: by manifest, or as `kind/name`."""
+    if isinstance(source, list | tuple):
+        return [key for one in source for key in _keys(one, namespace)]
+    parts = source.split("/") if isinstance(source, str) else []
+    if len(parts) == 2 and all(parts) and not Path(str(source)).exists():
+        kind = _KINDS.get(parts[0].lower())
+        if kind is None:
+            raise InputError(
+                f"{parts[0]!r} is no kind whose objects decide about an edge.",
+                next_step=f"Write one of {', '.join(sorted(set(_KINDS.values())))}, or give a manifest.",
+            )
+        return [key_of({"kind": kind, "metadata": {"name": parts[1], "namespace": namespace}})]
+    return [key_of(one) for one in _objects(source, namespace)]
+
+
+def _kind_names() -> dict[str, str]:
+    from labkit.policy.declared import KINDS_READ
+
+    short = {"pa": "PeerAuthentication", "dr": "DestinationRule", "vs": "VirtualService", "se": "ServiceEntry"}
+    short |= {"gw": "Gateway", "ns": "Namespace", "svc": "Service", "deploy": "Deployment", "we": "WorkloadEntry"}
+    short |= {"po": "Pod", "sts": "StatefulSet", "ds": "DaemonSet"}
+    for kind in KINDS_READ:
+        plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+        short |= {kind.lower(): kind, plural.lower(): kind}
+    return short
+
+
+_KINDS = _kind_names()
+
+
+def _traffic(written: Mapping[Any, Any] | None) -> Traffic | None:
+    return None if written is None else read_traffic(written)
+
+
+def _choice(words: Any, written: str, what: str) -> Any:
+    for one in words:
+        if str(written).lower() == one.value.lower():
+            return one
+    known = ", ".join(one.value for one in words)
+    raise InputError(f"{written!r} is no {what}.", next_step=f"Write one of {known}.")
+
+
+def _port(port: Any) -> int:
+    if isinstance(port, bool) or not isinstance(port, int | str) or not str(port).isdigit() or int(port) > 65535:
+        raise InputError(f"{port!r} is no port.", next_step="Write a number between 1 and 65535.", port=port)
+    return int(port)
+
+
+def _known(mesh: DeclaredMesh, namespaces: Iterable[str]) -> None:
+    there = {group.namespace for group in mesh.registry.groups} | {one.namespace for one in mesh.registry.targets}
+    for name in namespaces:
+        if name not in there and name not in mesh.registry.namespaces:
+            raise InputError(
+                f"There is nothing in a namespace {name!r}.", next_step=f"Here: {', '.join(sorted(there)) or 'none'}."
+            )

@@ -1,0 +1,43 @@
+"""How much was seen on which edge: a plain mapping, whoever looked.
+
+A key is `("namespace/client", "namespace/server:port")`, or the same as a text with an arrow between; the port may be
+left out. The value is in requests per minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from labkit.errors import InputError
+
+Traffic = Mapping[tuple[str, str], float]
+
+
+def read_traffic(written: Mapping[Any, Any]) -> Traffic:
+    """Traffic from a mapping with keys of either form. Raises InputError for other keys and values."""
+    found: dict[tuple[str, str], float] = {}
+    for key, value in written.items():
+        pair = tuple(part.strip() for part in key.split("->")) if isinstance(key, str) else key
+        good = isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) and part for part in pair)
+        if not good or isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(
+                f"{key!r}: {value!r} says nothing of the traffic of an edge.",
+                meaning="Traffic is requests per minute by edge.",
+                next_step='Write it as {"shop/client -> shop/server:8080": 120}.',
+            )
+        client, server = pair
+        found[client, server] = found.get((client, server), 0.0) + float(value)
+    return found
+
+
+def rate_of(traffic: Traffic | None, client: str, server: str) -> float | None:
+    """What was seen on an edge: 0 where somebody looked and saw nothing, None where nobody looked."""
+    if traffic is None:
+        return None
+    name = client.partition(" ")[0]  # a workload some of whose pods differ is seen under one name
+    host = server.rpartition(":")[0]
+    for key in ((name, server), (name, host)):
+        if key in traffic:
+            return traffic[key]
+    return 0.0
