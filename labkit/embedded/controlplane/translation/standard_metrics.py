@@ -34,6 +34,9 @@ PEER = "istio.peer"
 SERVICE = "istio.service"
 """Where an Envoy cluster's metadata name the service that it leads to."""
 
+SCOPE = "istio"
+"""All loggers of a proxy count in one place: else what a listener counted would be lost when its filters change."""
+
 UNKNOWN = "unknown"
 _CLUSTER = "Kubernetes"
 _PASSTHROUGH = "InboundPassthroughCluster"
@@ -247,4 +250,4 @@ def _logger(metrics: Wanted) -> Config:
             counters.append({"stat": stat, **({"value_format": value} if value else {"value_fixed": 1})})
     message = "envoy.extensions.access_loggers.stats.v3.Config"
     # No prefix: the names stand as Istio's do.
-    return typed("envoy.access_loggers.stats", message, stats_scope={}, counters=counters, histograms=histograms)
+    return typed("envoy.access_loggers.stats", message, stats_scope={"sharing_name": SCOPE}, counters=counters, histograms=histograms)
