@@ -192,7 +192,8 @@ class Mesh:
         containers: list[Object] = [{"name": "app", "ports": [{"containerPort": port} for port in ports]}]
         labels = {"app": name, **(labels or {})}
         if sidecar:
-            labels.setdefault("security.istio.io/tlsMode", "istio")
+            if not gateway:  # Istio's templates label sidecars alone: nobody speaks mTLS to a gateway's own ports
+                labels.setdefault("security.istio.io/tlsMode", "istio")
             variables = {**(env or {}), **({"ISTIO_KUBE_APP_PROBERS": json.dumps(probers)} if probers else {})}
             listed = [{"name": key, "value": value} for key, value in variables.items()]
             proxy: Object = {"name": "istio-proxy", "env": listed}

@@ -44,8 +44,8 @@ def clean(mesh: Mesh) -> Iterator[None]:
     wait_for("the door to close", lambda: visit(mesh).exit_code == REFUSED)
 
 
-def apply(mesh: Mesh, kind: str, spec: Object, namespace: str = "foo") -> None:
-    metadata = {"name": "test", "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
+def apply(mesh: Mesh, kind: str, spec: Object, namespace: str = "foo", name: str = "test") -> None:
+    metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
     mesh.state.on_config(kind, "ADDED", {"kind": kind, "metadata": metadata, "spec": spec})
     mesh.push()
 
@@ -119,6 +119,38 @@ def test_a_rewritten_request_reaches_the_servers_other_path(mesh: Mesh) -> None:
     sees(mesh, 200, path="/probe")
     assert visit(mesh, "/probe").json["path"] == "/healthz/ready"
     assert visit(mesh, "/else").status == 404
+
+
+def test_what_one_route_catches_does_not_hide_what_another_of_the_same_host_asks_for(mesh: Mesh) -> None:
+    open_door(mesh)
+    spec: Object = {"hosts": ["shop.example"], "gateways": ["test"]}
+    apply(mesh, "VirtualService", {**spec, "http": [{"directResponse": {"status": 201}}]}, name="a-catches-all")
+    asked = {"match": [{"uri": {"prefix": "/narrow"}}], "directResponse": {"status": 202}}
+    apply(mesh, "VirtualService", {**spec, "http": [asked]}, name="b-narrow")
+    sees(mesh, 202, path="/narrow")
+    assert visit(mesh, "/wide").status == 201
+
+
+def test_the_gateways_own_readiness_can_be_asked_through_its_door(mesh: Mesh) -> None:
+    """A route back to the gateway's Service, to the port of its agent, as external health checks need it."""
+    service = f"front.{ROOT}.svc.cluster.local"
+    ports = ({"port": PORT, "name": "http2"}, {"port": 15021, "name": "status-port"})
+    mesh.service("front", *ports, namespace=ROOT)
+    mesh.push()
+    try:
+        open_door(mesh)
+        probe = {"match": [{"uri": {"exact": "/probe"}}], "rewrite": {"uri": "/healthz/ready"}}
+        back = {"destination": {"host": service, "port": {"number": 15021}}}
+        spec = {"hosts": ["*"], "gateways": ["test"], "http": [{**probe, "route": [back]}]}
+        apply(mesh, "VirtualService", spec)
+        sees(mesh, 200, path="/probe")
+        assert visit(mesh, "/probe", host="anybody.example").status == 200
+        assert visit(mesh, "/healthz/ready").status == 404, "nothing leads there but the probe"
+        apply(mesh, "VirtualService", {**spec, "http": [{"match": probe["match"], "route": [back]}]})
+        sees(mesh, 404, path="/probe")  # the agent answers, and knows no such path
+    finally:
+        mesh.state.on_service("DELETED", {"metadata": {"name": "front", "namespace": ROOT}})
+        mesh.push()
 
 
 def test_https_redirect_sends_away_and_routes_nothing(mesh: Mesh) -> None:
