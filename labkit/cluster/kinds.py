@@ -63,7 +63,9 @@ MUTATING_WEBHOOK = Kind(
 )
 AUTHORIZATION_POLICY = Kind("security.istio.io/v1", "AuthorizationPolicy", "authorizationpolicies")
 DESTINATION_RULE = Kind("networking.istio.io/v1", "DestinationRule", "destinationrules")
+GATEWAY = Kind("networking.istio.io/v1", "Gateway", "gateways")
 PEER_AUTHENTICATION = Kind("security.istio.io/v1", "PeerAuthentication", "peerauthentications")
+VIRTUAL_SERVICE = Kind("networking.istio.io/v1", "VirtualService", "virtualservices")
 
 # Kinds that every cluster serves need no question.
 _BUILT_IN = {

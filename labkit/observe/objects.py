@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from labkit.cluster import Cluster, Obj
@@ -10,10 +10,13 @@ from labkit.cluster.kinds import (
     AUTHORIZATION_POLICY,
     DEPLOYMENT,
     DESTINATION_RULE,
+    GATEWAY,
     NAMESPACE,
     PEER_AUTHENTICATION,
     POD,
     SERVICE,
+    VIRTUAL_SERVICE,
+    Kind,
 )
 from labkit.errors import InputError, MeshError
 
@@ -64,6 +67,8 @@ class Snapshot:
     peer_authentications: tuple[Obj, ...] = ()
     destination_rules: tuple[Obj, ...] = ()
     authorization_policies: tuple[Obj, ...] = ()
+    gateways: tuple[Obj, ...] = ()
+    virtual_services: tuple[Obj, ...] = ()
     root_namespace: str = "istio-system"
     mesh_installed: bool = False
     shown: tuple[str, ...] = field(default=())
@@ -85,19 +90,31 @@ class Snapshot:
 
 def take_snapshot(cluster: Cluster, *namespaces: str) -> Snapshot:
     """Read what decides about traffic, in all namespaces; `namespaces` are the ones to show (all by default)."""
-    istiod = find_istiod(cluster)
-    every = cluster.objects(NAMESPACE)
-    shown = namespaces or tuple(name_of(n) for n in every if name_of(n) not in SYSTEM_NAMESPACES)
+    return snapshot_of({kind: cluster.objects(kind) for kind in SNAPSHOT_KINDS}, find_istiod(cluster), namespaces)
+
+
+SNAPSHOT_KINDS = (
+    *(NAMESPACE, POD, SERVICE),
+    *(PEER_AUTHENTICATION, DESTINATION_RULE, AUTHORIZATION_POLICY, GATEWAY, VIRTUAL_SERVICE),
+)
+
+
+def snapshot_of(found: Mapping[Kind, Iterable[Obj]], istiod: Obj | None, namespaces: Sequence[str] = ()) -> Snapshot:
+    """A snapshot of objects that were read already, one collection for each of SNAPSHOT_KINDS."""
+    every = tuple(found[NAMESPACE])
+    shown = tuple(namespaces) or tuple(name_of(n) for n in every if name_of(n) not in SYSTEM_NAMESPACES)
     return Snapshot(
-        namespaces=tuple(every),
-        pods=tuple(pod for pod in cluster.objects(POD) if not is_terminating(pod) and not is_finished(pod)),
-        services=tuple(cluster.objects(SERVICE)),
-        peer_authentications=tuple(cluster.objects(PEER_AUTHENTICATION)),
-        destination_rules=tuple(cluster.objects(DESTINATION_RULE)),
-        authorization_policies=tuple(cluster.objects(AUTHORIZATION_POLICY)),
+        namespaces=every,
+        pods=tuple(pod for pod in found[POD] if not is_terminating(pod) and not is_finished(pod)),
+        services=tuple(found[SERVICE]),
+        peer_authentications=tuple(found[PEER_AUTHENTICATION]),
+        destination_rules=tuple(found[DESTINATION_RULE]),
+        authorization_policies=tuple(found[AUTHORIZATION_POLICY]),
+        gateways=tuple(found[GATEWAY]),
+        virtual_services=tuple(found[VIRTUAL_SERVICE]),
         root_namespace=namespace_of(istiod) if istiod else "istio-system",
         mesh_installed=istiod is not None,
-        shown=tuple(shown),
+        shown=shown,
     )
 
 

@@ -1,192 +1,231 @@
 """Painting the encryption map as SVG, from a model and its layout.
 
-Colours are Okabe and Ito's, which the common kinds of colour blindness keep apart; every state has its own line
-style, glyph and word besides. The inline picture takes ink and paper from JupyterLab's theme, the standalone one
-brings its own.
+Each edge is one group with an id of its own, and what changes with its state is a class and some words: so the map
+can be repainted without a layout, here as a whole, and in a browser edge by edge (`edge_style`).
 """
 
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
-from labkit.views.layout import BOX_HEAD, LABEL_HEIGHT, Box, Layout, Point, place
-from labkit.views.map import EdgeState, MapEdge, MapModel, MapNode, NamespaceBox
+from labkit.views import glyphs
+from labkit.views.glyphs import CROSS, GATEWAY, GLOBE, GLYPH, LOOK, NODE, PERSON, SIDECAR
+from labkit.views.layout import BOX_HEAD, LABEL_HEIGHT, LABEL_WIDTH, Box, Layout, Point, place
+from labkit.views.map import EdgeKind, EdgeState, MapEdge, MapModel, MapNode, NamespaceBox, NodeKind
 
 MARGIN = 14.0
-LEGEND_HEIGHT = 40.0
+HEAD_HEIGHT = 34.0
+LEGEND_HEIGHT = 34.0
+SHORTEST_WIDTH = 640.0
 
-_CLASS = {
-    EdgeState.MTLS: "mtls",
-    EdgeState.PLAINTEXT: "plain",
-    EdgeState.REFUSED: "refused",
-    EdgeState.NOT_TRIED: "untried",
-    EdgeState.UNKNOWN: "unknown",
-}
-_DASH = {"mtls": "none", "plain": "9 5", "refused": "2 5", "untried": "1 7", "unknown": "1 7"}
-
-_LIGHT = {
-    "ink": "#1f2328",
-    "soft": "#57606a",
-    "paper": "#ffffff",
-    "box": "#f6f8fa",
-    "line": "#d0d7de",
-    "mtls": "#0072b2",
-    "plain": "#c75000",  # Okabe-Ito vermillion, a little darker: 4.5:1 on white, for the words
-    "refused": "#1f2328",
-    "grey": "#6e7781",
-}
-_DARK = {"mtls": "#56b4e9", "plain": "#f0803c", "grey": "#9aa4ae"}
-_JUPYTER = {
-    "ink": "--jp-ui-font-color1",
-    "soft": "--jp-ui-font-color2",
-    "paper": "--jp-layout-color0",
-    "box": "--jp-layout-color1",
-    "line": "--jp-border-color1",
-    "refused": "--jp-ui-font-color0",
-}
-
-# Glyphs on a 16 x 16 field.
-_CLOSED_LOCK = (
-    '<path d="M4.6 7V5.2a3.4 3.4 0 0 1 6.8 0V7" fill="none" stroke="currentColor" stroke-width="1.7"/>'
-    '<rect x="2.8" y="7" width="10.4" height="7.4" rx="1.6" fill="currentColor"/>'
-)
-_OPEN_LOCK = (
-    '<path d="M4.6 7V4.4a3.4 3.4 0 0 1 6.6-1.1" fill="none" stroke="currentColor" stroke-width="1.7"/>'
-    '<rect x="3.6" y="7.8" width="8.8" height="5.8" rx="1.2" fill="none" stroke="currentColor" stroke-width="1.7"/>'
-)
-_CROSS = (
-    '<path d="M3.6 3.6l8.8 8.8M12.4 3.6l-8.8 8.8" stroke="currentColor" stroke-width="2.4" stroke-linecap="round"/>'
-)
-_QUESTION = (
-    '<circle cx="8" cy="8" r="6.3" fill="none" stroke="currentColor" stroke-width="1.4"/>'
-    '<path d="M6.2 6.4a1.9 1.9 0 1 1 2.6 1.8c-.5.2-.8.5-.8 1.1M8 11.4v.3" fill="none" stroke="currentColor" '
-    'stroke-width="1.5" stroke-linecap="round"/>'
-)
-_GLYPH = {"mtls": _CLOSED_LOCK, "plain": _OPEN_LOCK, "refused": _CROSS, "untried": _QUESTION, "unknown": _QUESTION}
-_SIDECAR = (  # Envoy-like hexagon, whole for a sidecar, hollow without
-    '<path d="M8 .9l6.2 3.55v7.1L8 15.1l-6.2-3.55v-7.1z" stroke="currentColor" stroke-width="1.5" '
-    'stroke-linejoin="round" {fill}/>'
-)
+Style = dict[str, Any]
+"""What of an edge or a node changes while it stays where it is: classes and words, as a browser needs them."""
 
 
-def draw_map(model: MapModel, *, standalone: bool) -> str:
+def draw_map(model: MapModel, *, standalone: bool, dark: bool = False) -> str:
     """The whole picture as one <svg> element."""
     layout = place(model)
-    width = max(layout.width, 430) + 2 * MARGIN
-    height = layout.height + 2 * MARGIN + LEGEND_HEIGHT
+    width = max(layout.width, SHORTEST_WIDTH) + 2 * MARGIN
+    head = HEAD_HEIGHT if model.mesh else 0.0
+    height = layout.height + 2 * MARGIN + head + LEGEND_HEIGHT
+    edges = [edge for edge in model.sorted_edges() if edge.id in layout.curves]
     parts = [_namespace(box, layout.namespaces[box.name]) for box in model.namespaces if box.name in layout.namespaces]
-    edges = model.sorted_edges()
-    parts += [_line(edge, layout.curves[index]) for index, edge in enumerate(edges) if index in layout.curves]
+    parts += [_edge(edge, layout) for edge in edges]
     parts += [_node(node, layout.nodes[node.id]) for node in model.sorted_nodes() if node.id in layout.nodes]
-    parts += [_label(edge, layout.labels[index]) for index, edge in enumerate(edges) if index in layout.labels]
     if not parts:
         parts.append('<text class="lkm-soft" x="4" y="20" font-size="13">Nothing runs in these namespaces.</text>')
     paper = '<rect class="lkm-paper" width="100%" height="100%" rx="10"/>' if standalone else ""
-    description = escape(" ".join(model.sentences()) or "No edges.")
+    summary = escape(model.summary())
+    # A picture of many edges is described by its summary: nobody listens to two thousand sentences.
+    told = " ".join(model.sentences()) if layout.labelled else model.summary()
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="lkm{"" if standalone else " lkm-inline"}" role="img" '
-        f'aria-label="{escape(model.summary())}" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
+        f'aria-label="{summary}" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}" style="max-width:100%;height:auto" '
-        'font-family="system-ui,-apple-system,Segoe UI,Roboto,Helvetica,Arial,sans-serif">'
-        f"<title>{escape(model.summary())}</title><desc>{description}</desc>"
-        f"<style>{_style(standalone)}</style>{paper}"
-        f'<g transform="translate({MARGIN:g} {MARGIN:g})">{"".join(parts)}</g>'
-        f'<g transform="translate({MARGIN:g} {layout.height + 2 * MARGIN + 6:.1f})">{_legend()}</g>'
+        'font-family="system-ui,-apple-system,Segoe UI,Roboto,Helvetica,Arial,DejaVu Sans,sans-serif">'
+        f"<title>{summary}</title><desc>{escape(told or 'No edges.')}</desc>"
+        f"<style>{glyphs.style(standalone=standalone, dark=dark)}</style>{paper}"
+        f"{_masthead(model, width) if model.mesh else ''}"
+        f'<g transform="translate({MARGIN:g} {MARGIN + head:g})">{"".join(parts)}</g>'
+        f'<g transform="translate({MARGIN:g} {layout.height + 2 * MARGIN + head + 4:.1f})">{_legend(model)}</g>'
         "</svg>"
     )
 
 
-def _style(standalone: bool) -> str:
-    scope = ".lkm" if standalone else ".lkm-inline"
-    colours = dict(_LIGHT)
-    if not standalone:
-        colours |= {name: f"var({variable},{_LIGHT[name]})" for name, variable in _JUPYTER.items()}
-    rules = [_palette(scope, colours)]
-    if not standalone:
-        dark = {**colours, **_DARK}
-        rules.append(_palette('[data-jp-theme-light="false"] .lkm-inline', dark))
-    rules += [f".lkm .lkm-{name} .lkm-stroke{{stroke-dasharray:{dash}}}" for name, dash in _DASH.items()]
-    rules.append(".lkm .lkm-stroke{fill:none;stroke:currentColor;stroke-width:2.4;stroke-linecap:round}")
-    rules.append(".lkm .lkm-untried .lkm-stroke,.lkm .lkm-unknown .lkm-stroke{stroke-width:1.8}")
-    return "".join(rules)
+# -- the mesh and its namespaces -----------------------------------------------------------------------------------
 
 
-def _palette(scope: str, colours: dict[str, str]) -> str:
-    c = colours
+def _masthead(model: MapModel, width: float) -> str:
+    """The lock of the whole mesh, as Kiali's masthead shows it: closed, half or open."""
+    assert model.mesh
+    box = model.mesh
+    style = box_style(box)
     return (
-        f"{scope} .lkm-ink{{fill:{c['ink']}}}{scope} .lkm-soft{{fill:{c['soft']}}}"
-        f"{scope} .lkm-paper{{fill:{c['paper']}}}"
-        f"{scope} .lkm-box{{fill:{c['box']};stroke:{c['line']}}}"
-        f"{scope} .lkm-card{{fill:{c['paper']};stroke:{c['line']}}}"
-        f"{scope} .lkm-pill{{fill:{c['paper']};stroke:{c['line']}}}"
-        f"{scope} .lkm-mtls{{color:{c['mtls']}}}{scope} .lkm-plain{{color:{c['plain']}}}"
-        f"{scope} .lkm-refused{{color:{c['refused']}}}"
-        f"{scope} .lkm-untried,{scope} .lkm-unknown{{color:{c['grey']}}}"
-        f"{scope} .lkm-in{{color:{c['mtls']};stroke:{c['mtls']}}}{scope} .lkm-out{{color:{c['grey']}}}"
+        f'<g class="lkm-box-head" data-box=""><title>{escape(style["title"])}</title>'
+        f'<text class="lkm-ink" x="{MARGIN:g}" y="28" font-size="13.5" font-weight="650">{escape(box.name)}</text>'
+        f'<g class="lkm-chip-at" transform="translate({MARGIN + 8.2 * len(box.name) + 10:.1f} 14)">{style["chip"]}</g>'
+        f'<text class="lkm-soft lkm-by" x="{width - MARGIN:.1f}" y="28" font-size="11" text-anchor="end">'
+        f"{escape(style['by'])}</text></g>"
     )
+
+
+def box_style(box: NamespaceBox) -> Style:
+    """What of a namespace changes while it stays where it is."""
+    injection = f" New pods: {box.injection}." if box.injection else ""
+    return {
+        "title": box.sentence + injection,
+        "chip": _chip(box.mode_text, box.differing),
+        "by": f"by {box.decided_by}" if box.decided_by else "",
+    }
 
 
 def _namespace(box: NamespaceBox, at: Box) -> str:
+    style = box_style(box)
     name_width = 9 * len(box.name) + 12
-    chip = _chip(box.mode_text, at.x + 16 + name_width, at.y + 9)
-    injection = f", new pods: {box.injection}" if box.injection else ""
-    tip = f"Namespace {box.name}: {box.mode_text}{f' by {box.decided_by}' if box.decided_by else ''}{injection}"
     return (
-        f"<g><title>{escape(tip)}</title>"
+        f'<g data-box="{escape(box.name)}"><title>{escape(style["title"])}</title>'
         f'<rect class="lkm-box" x="{at.x:.1f}" y="{at.y:.1f}" width="{at.width:.1f}" height="{at.height:.1f}" '
         'rx="12" stroke-width="1.2"/>'
         f'<text class="lkm-ink" x="{at.x + 16:.1f}" y="{at.y + BOX_HEAD - 5:.1f}" font-size="14.5" '
-        f'font-weight="650">{escape(box.name)}</text>{chip}</g>'
-    )
-
-
-def _chip(mode: str, x: float, y: float) -> str:
-    look = {"STRICT": "mtls", "PERMISSIVE": "unknown", "DISABLE": "plain"}.get(mode, "unknown")
-    width = 7.4 * len(mode) + 16
-    fill = "currentColor" if mode == "STRICT" else "none"
-    text_class = ' class="lkm-paper"' if mode == "STRICT" else ' fill="currentColor"'
-    return (
-        f'<g class="lkm-{look}"><rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="19" rx="9.5" fill="{fill}" '
-        'stroke="currentColor" stroke-width="1.2"/>'
-        f'<text{text_class} x="{x + width / 2:.1f}" y="{y + 13.4:.1f}" font-size="10.5" font-weight="650" '
-        f'letter-spacing=".4" text-anchor="middle">{escape(mode)}</text></g>'
-    )
-
-
-def _node(node: MapNode, at: Box) -> str:
-    look = "in" if node.injected else "out"
-    outline = 'stroke-dasharray="5 4"' if node.injected is False else ""
-    ring = ""
-    if node.injected:  # the sidecar wraps the application: a second outline around it
-        ring = (
-            f'<rect class="lkm-in" x="{at.x - 3.5:.1f}" y="{at.y - 3.5:.1f}" width="{at.width + 7:.1f}" '
-            f'height="{at.height + 7:.1f}" rx="13" fill="none" stroke-width="2"/>'
-        )
-    fill = 'fill="currentColor" fill-opacity=".22"' if node.injected else 'fill="none" stroke-dasharray="2.4 2.2"'
-    badge = _SIDECAR.format(fill=fill)
-    tip = f"{node.id}: {node.detail}{f', {node.mode}' if node.mode else ''}"
-    return (
-        f"<g><title>{escape(tip)}</title>{ring}"
-        f'<rect class="lkm-card" x="{at.x:.1f}" y="{at.y:.1f}" width="{at.width:.1f}" height="{at.height:.1f}" '
-        f'rx="10" stroke-width="1.4" {outline}/>'
-        f'<g class="lkm-{look}" transform="translate({at.x + 14:.1f} {at.y + at.height / 2 - 10:.1f}) scale(1.25)">'
-        f"{badge}</g>"
-        f'<text class="lkm-ink" x="{at.x + 44:.1f}" y="{at.y + 25:.1f}" font-size="14" font-weight="600">'
-        f"{escape(node.name)}</text>"
-        f'<text class="lkm-soft" x="{at.x + 44:.1f}" y="{at.y + 42:.1f}" font-size="11">{escape(node.detail)}</text>'
+        f'font-weight="650">{escape(box.name)}</text>'
+        f'<g class="lkm-chip-at" transform="translate({at.x + 16 + name_width:.1f} {at.y + 9:.1f})">{style["chip"]}</g>'
         "</g>"
     )
 
 
-def _line(edge: MapEdge, halves: tuple[tuple[Point, ...], tuple[Point, ...]]) -> str:
-    look = _CLASS[edge.state]
-    (*points, tip) = halves[1]
-    end = _stop(tip) if edge.state is EdgeState.REFUSED else _arrow(points[-1], tip)
-    middle = f"L{points[0][0]:.1f} {points[0][1]:.1f}"  # beneath the label
-    sentence = escape(edge.sentence)
+# A full chip turns the closed padlock round: paper on colour.
+_LOCK_ON_COLOUR = (
+    '<path class="lkm-paper" d="M3.8 7V5.2a4.2 4.2 0 0 1 8.4 0V7h-1.7V5.2a2.5 2.5 0 0 0-5 0V7z"/>'
+    '<rect class="lkm-paper" x="2.8" y="7" width="10.4" height="7.4" rx="1.6"/>'
+)
+_CHIPS = {"STRICT": ("mtls", "mtls"), "PERMISSIVE": ("unknown", "mixed"), "DISABLE": ("plain", "plain")}
+
+
+def _chip(mode: str, differing: int = 0) -> str:
+    look, lock = _CHIPS.get(mode, ("unknown", ""))
+    text = mode + (f" · {differing} differ" if differing > 1 else " · 1 differs" if differing else "")
+    pad = 16.0 if lock else 0.0
+    width = 7.3 * len(text) + 16 + pad
+    full = mode == "STRICT" and not differing
+    fill, text_class = ("currentColor", ' class="lkm-paper"') if full else ("none", ' fill="currentColor"')
+    sign = _LOCK_ON_COLOUR if full else GLYPH.get(lock, "")
     return (
-        f'<g class="lkm-{look}" tabindex="0" aria-label="{sentence}"><title>{sentence}</title>'
-        f'<path class="lkm-stroke" d="{_bezier(halves[0])}{middle}{_bezier(tuple(points))}"/>{end}</g>'
+        f'<g class="lkm-{look}"><rect width="{width:.1f}" height="19" rx="9.5" fill="{fill}" '
+        'stroke="currentColor" stroke-width="1.2"/>'
+        + (f'<g transform="translate(7 3) scale(.82)">{sign}</g>' if lock else "")
+        + f'<text{text_class} x="{pad + (width - pad) / 2:.1f}" y="13.4" font-size="10.5" font-weight="650" '
+        f'letter-spacing=".4" text-anchor="middle">{escape(text)}</text></g>'
+    )
+
+
+# -- workloads -----------------------------------------------------------------------------------------------------
+
+_FILLS = {
+    True: 'fill="currentColor" fill-opacity=".22"',
+    None: 'fill="currentColor" fill-opacity=".1" stroke-dasharray="5 2"',
+    False: 'fill="none" stroke-dasharray="2.4 2.2"',
+}
+
+
+def node_style(node: MapNode) -> Style:
+    """What of a workload changes while it stays where it is."""
+    mode = f", {node.mode}{f' by {node.decided_by}' if node.decided_by else ''}" if node.mode else ""
+    return {
+        "title": f"{node.id}: {node.detail}{mode}",
+        "detail": node.detail,
+        "badge": _badge(node),
+        "in": bool(node.injected),
+        "out": node.injected is False and node.kind is NodeKind.WORKLOAD,
+        "bad": bool(node.not_ready),
+    }
+
+
+def _badge(node: MapNode) -> str:
+    sign = {
+        NodeKind.GATEWAY: GATEWAY,
+        NodeKind.OUTSIDE: PERSON,
+        NodeKind.EXTERNAL: GLOBE,
+        NodeKind.SYSTEM: NODE,
+        NodeKind.UNKNOWN: GLYPH["unknown"],
+    }.get(node.kind, SIDECAR.format(fill=_FILLS[node.injected]))
+    look = "in" if node.injected or node.injected is None else "out"
+    stroke = "" if node.kind is NodeKind.WORKLOAD else ' style="stroke:none"'
+    return f'<g class="lkm-{look}"{stroke}>{sign}</g>'
+
+
+def _node(node: MapNode, at: Box) -> str:
+    style = node_style(node)
+    shown = "" if style["in"] else ' visibility="hidden"'
+    ring = (  # the sidecar wraps the application: a second outline around it
+        f'<rect class="lkm-in lkm-ring" x="{at.x - 3.5:.1f}" y="{at.y - 3.5:.1f}" width="{at.width + 7:.1f}" '
+        f'height="{at.height + 7:.1f}" rx="13" fill="none" stroke-width="2"'
+        f"{shown}/>"
+    )
+    plain = node.kind is NodeKind.WORKLOAD or node.kind is NodeKind.GATEWAY
+    radius = 10 if plain else 28
+    outline = ' stroke-dasharray="5 4"' if style["out"] or node.kind is NodeKind.UNKNOWN else ""
+    return (
+        f'<g class="lkm-node" data-node="{escape(node.id)}"><title>{escape(style["title"])}</title>{ring}'
+        f'<rect class="lkm-card" x="{at.x:.1f}" y="{at.y:.1f}" width="{at.width:.1f}" height="{at.height:.1f}" '
+        f'rx="{radius}" stroke-width="1.4"{outline}/>'
+        f'<g class="lkm-badge" transform="translate({at.x + 14:.1f} {at.y + at.height / 2 - 10:.1f}) scale(1.25)">'
+        f"{style['badge']}</g>"
+        f'<text class="lkm-ink" x="{at.x + 44:.1f}" y="{at.y + 25:.1f}" font-size="14" font-weight="600">'
+        f"{escape(node.name)}</text>"
+        f'<text class="{"lkm-bad" if style["bad"] else "lkm-soft"} lkm-detail" x="{at.x + 44:.1f}" '
+        f'y="{at.y + 42:.1f}" font-size="11">{escape(node.detail)}</text></g>'
+    )
+
+
+# -- edges ---------------------------------------------------------------------------------------------------------
+
+
+def edge_style(edge: MapEdge) -> Style:
+    """What of an edge changes while it stays where it is."""
+    look = LOOK[edge.shown]
+    classes = [f"lkm-{look}"]
+    if edge.kind.special:
+        classes.append("lkm-special")
+    elif not edge.tried:
+        classes.append("lkm-said")
+    if edge.disagrees:
+        classes.append("lkm-warn")
+    if edge.stale:
+        classes.append("lkm-stale")
+    return {
+        "look": look,
+        "class": " ".join(classes),
+        "word": str(edge.shown),
+        "second": _second_line(edge),
+        "title": edge.sentence,
+    }
+
+
+def _second_line(edge: MapEdge) -> str:
+    if edge.shown is EdgeState.NOT_TRIED:
+        text = f"port {edge.port}"
+    else:
+        text = edge.counts.short or edge.seen or ("" if edge.kind.special else "not tried yet")
+    if edge.disagrees:
+        text = f"≠ {text}" if edge.observed in (None, edge.state) else f"≠ policy: {edge.state}"
+    return text if len(text) <= 22 else text[:21] + "…"
+
+
+def _edge(edge: MapEdge, layout: Layout) -> str:
+    style = edge_style(edge)
+    halves, at = layout.curves[edge.id], layout.labels[edge.id]
+    (*points, tip) = halves[1]
+    path = f"{_bezier(halves[0])}L{points[0][0]:.1f} {points[0][1]:.1f}{_bezier(tuple(points))}"  # beneath the label
+    title = escape(style["title"])
+    label = _label(edge, style, at) if layout.labelled else _dot(style, at)
+    # Two thousand stops on the way of the Tab key help nobody: there the table is the way in.
+    focus = ' tabindex="0" role="button"' if layout.labelled else ""
+    return (
+        f'<g class="lkm-edge {style["class"]}" data-edge="{escape(edge.id)}"{focus} aria-label="{title}">'
+        f"<title>{title}</title>"
+        + (f'<path class="lkm-halo" d="{path}"/>' if layout.labelled else "")
+        + f'<path class="lkm-stroke" d="{path}"/>{_arrow(points[-1], tip)}{_stop(tip)}{label}</g>'
     )
 
 
@@ -199,10 +238,12 @@ def _arrow(base: Point, tip: Point) -> str:
     (bx, by), (tx, ty) = base, tip
     dx, dy = tx - bx, ty - by
     length = max((dx * dx + dy * dy) ** 0.5, 0.1)
+    if length < 1:  # a straight line: the curve ends at the tip
+        return f'<circle class="lkm-arrow" cx="{tx:.1f}" cy="{ty:.1f}" r="3.4" fill="currentColor"/>'
     nx, ny = -dy / length * 5, dx / length * 5
     tx, ty = tx - dx / length * 4, ty - dy / length * 4  # stays clear of the sidecar's outline
     return (
-        f'<path d="M{bx + nx:.1f} {by + ny:.1f}L{tx:.1f} {ty:.1f}L{bx - nx:.1f} {by - ny:.1f}z" '
+        f'<path class="lkm-arrow" d="M{bx + nx:.1f} {by + ny:.1f}L{tx:.1f} {ty:.1f}L{bx - nx:.1f} {by - ny:.1f}z" '
         'fill="currentColor" stroke="currentColor" stroke-width="1" stroke-linejoin="round"/>'
     )
 
@@ -211,53 +252,72 @@ def _stop(tip: Point) -> str:
     """The connection ends in front of the server: a bar with a cross."""
     x, y = tip[0] - 16, tip[1]
     return (
-        f'<circle class="lkm-paper" cx="{x:.1f}" cy="{y:.1f}" r="9.5"/>'
+        f'<g class="lkm-stop"><circle class="lkm-paper" cx="{x:.1f}" cy="{y:.1f}" r="9.5"/>'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="9.5" fill="none" stroke="currentColor" stroke-width="2"/>'
-        f'<g transform="translate({x - 6.4:.1f} {y - 6.4:.1f}) scale(.8)">{_CROSS}</g>'
+        f'<g transform="translate({x - 6.4:.1f} {y - 6.4:.1f}) scale(.8)">{CROSS}</g></g>'
     )
 
 
-def _label(edge: MapEdge, at: Point) -> str:
-    look = _CLASS[edge.state]
-    seen = edge.seen or "not tried yet"
-    if edge.state is EdgeState.NOT_TRIED:
-        seen = f"port {edge.port}"
-    second = ("≠ " if edge.disagrees else "") + (seen if len(seen) <= 20 else seen[:19] + "…")
-    width = max(34 + 7.2 * len(edge.state), 16 + 5.9 * len(second))
-    height = LABEL_HEIGHT
-    x, y = at[0] - width / 2, at[1] - height / 2
-    warn = ' stroke="currentColor" stroke-width="2"' if edge.disagrees else ' stroke-width="1"'
+def _label(edge: MapEdge, style: Style, at: Point) -> str:
+    if edge.kind.special:
+        return (
+            f'<g transform="translate({at[0]:.1f} {at[1]:.1f})"><circle class="lkm-pill" r="10.5" stroke-width="1"/>'
+            f'<g class="lkm-glyph" transform="translate(-6.2 -6.2) scale(.78)">{GLYPH[style["look"]]}</g></g>'
+        )
+    width, height = LABEL_WIDTH - 8, LABEL_HEIGHT - 2
+    left = -width / 2
     return (
-        f'<g class="lkm-{look}"><title>{escape(edge.sentence)}</title>'
-        f'<rect class="lkm-pill" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="9"{warn}/>'
-        f'<g transform="translate({x + width / 2 - 3.6 * len(edge.state) - 12:.1f} {y + 4:.1f}) scale(.88)">'
-        f"{_GLYPH[look]}</g>"
-        f'<text fill="currentColor" x="{x + width / 2 + 9:.1f}" y="{y + 17:.1f}" font-size="12.5" font-weight="650" '
-        f'text-anchor="middle">{escape(edge.state)}</text>'
-        f'<text class="lkm-soft" x="{x + width / 2:.1f}" y="{y + 31.5:.1f}" font-size="10.5" text-anchor="middle">'
-        f"{escape(second)}</text></g>"
+        f'<g transform="translate({at[0]:.1f} {at[1]:.1f})">'
+        f'<rect class="lkm-pill" x="{left:.1f}" y="{-height / 2:.1f}" width="{width:.1f}" height="{height:.1f}" '
+        'rx="9" stroke-width="1"/>'
+        f'<g class="lkm-glyph" transform="translate({left + 8:.1f} -16.5) scale(.9)">{GLYPH[style["look"]]}</g>'
+        f'<text class="lkm-word" fill="currentColor" x="{left + 27:.1f}" y="-4.5" font-size="12.5" font-weight="650">'
+        f"{escape(style['word'])}</text>"
+        f'<text class="lkm-soft lkm-second" x="{left + 9:.1f}" y="12.5" font-size="10.8">'
+        f"{escape(style['second'])}</text></g>"
     )
 
 
-def _legend() -> str:
+def _dot(style: Style, at: Point) -> str:
+    return (
+        f'<g transform="translate({at[0]:.1f} {at[1]:.1f})"><circle class="lkm-paper" r="7.5"/>'
+        f'<g class="lkm-glyph" transform="translate(-5.6 -5.6) scale(.7)">{GLYPH[style["look"]]}</g></g>'
+    )
+
+
+# -- the legend ----------------------------------------------------------------------------------------------------
+
+_ALWAYS = (EdgeState.MTLS, EdgeState.PLAINTEXT, EdgeState.REFUSED)
+
+
+def _legend(model: MapModel) -> str:
     parts, x = [], 0.0
-    for state in (EdgeState.MTLS, EdgeState.PLAINTEXT, EdgeState.REFUSED):
-        look = _CLASS[state]
+    there = {edge.shown for edge in model.edges}
+    for state in EdgeState:
+        if state not in _ALWAYS and state not in there:
+            continue
+        look = LOOK[state]
         parts.append(
             f'<g class="lkm-{look}" transform="translate({x:.0f} 0)"><path class="lkm-stroke" d="M0 10H30"/>'
-            f'<g transform="translate(36 3) scale(.86)">{_GLYPH[look]}</g>'
+            f'<g transform="translate(36 3) scale(.86)">{GLYPH[look]}</g>'
             f'<text class="lkm-soft" x="54" y="14" font-size="11">{escape(state)}</text></g>'
         )
-        x += 62 + 6.4 * len(state) + 14
+        x += 58 + 6.2 * len(state) + 12
     for injected, text in ((True, "sidecar"), (False, "no sidecar")):
-        fill = 'fill="currentColor" fill-opacity=".22"' if injected else 'fill="none" stroke-dasharray="2.4 2.2"'
         look = "in" if injected else "out"
         parts.append(
-            f'<g class="lkm-{look}" transform="translate({x:.0f} 2)">{_SIDECAR.format(fill=fill)}'
+            f'<g class="lkm-{look}" transform="translate({x:.0f} 2)">{SIDECAR.format(fill=_FILLS[injected])}'
             f'<text class="lkm-soft" stroke="none" x="22" y="12" font-size="11">{text}</text></g>'
         )
-        x += 30 + 6.4 * len(text) + 14
-    return f'<g aria-hidden="true">{"".join(parts)}</g>'
+        x += 26 + 6.2 * len(text) + 12
+    notes = []
+    if any(edge.kind is EdgeKind.CALL and not edge.tried for edge in model.edges):
+        notes.append("thin: declared, not tried")
+    if model.window:
+        notes.append(f"counts: last {model.window:.0f} s")
+    text = " · ".join(notes)
+    parts.append(f'<text class="lkm-soft" x="{x:.0f}" y="14" font-size="11">{escape(text)}</text>')
+    return f'<g class="lkm-legend" aria-hidden="true">{"".join(parts)}</g>'
 
 
-__all__ = ["Layout", "draw_map"]
+__all__ = ["Layout", "box_style", "draw_map", "edge_style", "node_style"]
