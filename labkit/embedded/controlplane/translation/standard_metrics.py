@@ -250,4 +250,10 @@ def _logger(metrics: Wanted) -> Config:
             counters.append({"stat": stat, **({"value_format": value} if value else {"value_fixed": 1})})
     message = "envoy.extensions.access_loggers.stats.v3.Config"
     # No prefix: the names stand as Istio's do.
-    return typed("envoy.access_loggers.stats", message, stats_scope={"sharing_name": SCOPE}, counters=counters, histograms=histograms)
+    return typed(
+        "envoy.access_loggers.stats",
+        message,
+        stats_scope={"sharing_name": SCOPE},
+        counters=counters,
+        histograms=histograms,
+    )
