@@ -133,6 +133,14 @@ class Cluster:
         """All objects of a kind, in one namespace or in all. A kind that is not served has none."""
         return self._list(self.kind(kind) if isinstance(kind, str) else kind, namespace, labels)[0]
 
+    def list_with_version(self, kind: Kind) -> tuple[list[Obj], str]:
+        """All objects of a kind and the version to watch from, which is empty when the kind is not served."""
+        return self._list(kind, None, None)
+
+    def another(self) -> Cluster:
+        """A connection of its own to the same cluster, from the same kubeconfig as it is now."""
+        return Cluster(self.name, kubeconfig=self.kubeconfig, context=self.context, is_embedded=self.is_embedded)
+
     def _list(self, kind: Kind, namespace: str | None, labels: Mapping[str, str] | str | None) -> tuple[list[Obj], str]:
         params = {"labelSelector": _selector(labels)} if labels else {}
         path = kind.path(namespace)
