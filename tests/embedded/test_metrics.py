@@ -44,6 +44,7 @@ LABELS = {
     "response_flags",
     "connection_security_policy",
 }
+SERVED = {"destination_service": "httpbin.foo.svc.cluster.local"}
 SLEEP, HTTPBIN = "spiffe://cluster.local/ns/foo/sa/sleep", "spiffe://cluster.local/ns/foo/sa/httpbin"
 
 
@@ -61,7 +62,8 @@ def mesh() -> Iterator[Mesh]:
         mesh.tcp_app("httpbin", TCP)
         mesh.http_app("legacy", NAKED, sidecar=False)
         mesh.push()
-        wait_for("the service", lambda: from_the_mesh(mesh).status == 200)
+        # Connections from before the Service was known end first.
+        wait_for("the service", lambda: from_the_mesh(mesh).status == 200 and bool(samples(mesh, "httpbin", **SERVED)))
         yield mesh
     finally:
         mesh.close()
@@ -94,7 +96,7 @@ def page(mesh: Mesh, pod: str, port: int = 15090) -> str:
         return str(answer.read().decode())
 
 
-def samples(mesh: Mesh, pod: str, name: str, **labels: str) -> list[Sample]:
+def samples(mesh: Mesh, pod: str, name: str = "istio_requests_total", **labels: str) -> list[Sample]:
     found = [s for family in text_string_to_metric_families(page(mesh, pod)) for s in family.samples]
     return [s for s in found if s.name == name and labels.items() <= s.labels.items()]
 
@@ -112,8 +114,7 @@ def test_both_sides_of_a_request_in_the_mesh(mesh: Mesh) -> None:
         lambda: count(mesh, "httpbin", reporter="destination", connection_security_policy="mutual_tls") == before + 1,
     )
     wait_for("the client to count", lambda: count(mesh, "sleep", destination_workload="httpbin") == sent + 1)
-    service = {"destination_service": "httpbin.foo.svc.cluster.local"}
-    received = samples(mesh, "httpbin", "istio_requests_total", source_workload="sleep", **service)[0]
+    received = samples(mesh, "httpbin", source_workload="sleep", **SERVED)[0]
     assert set(received.labels) == LABELS
     assert received.labels | {} == {
         "reporter": "destination",
