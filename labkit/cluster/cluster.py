@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.cluster import execute, problems
+from labkit.cluster import execute, problems, streaming
 from labkit.cluster.execute import ExecResult
 from labkit.cluster.kinds import CRD, NAMESPACE, PEER_AUTHENTICATION, POD, Discovery, Kind, Obj
 from labkit.cluster.manifests import Document, Source, load_documents
@@ -178,6 +178,27 @@ class Cluster:
     ) -> ExecResult:
         """Run a program in a container. A program that fails is a result; a pod that is not there is an error."""
         return execute.run(self.transport, POD.path(namespace, pod, "exec"), command, container, limit)
+
+    def stream(
+        self, pod: str, namespace: str, command: Sequence[str], *, container: str | None = None
+    ) -> streaming.Stream:
+        """Run a program in a container whose output is wanted while it runs."""
+        path = POD.path(namespace, pod, "exec")
+        return streaming.Stream(execute.connect(self.transport, path, command, container, stdin=True), pod)
+
+    def add_ephemeral_container(self, pod: str, namespace: str, container: Obj) -> Obj:
+        """Add a container to a pod that runs, as `kubectl debug` does; the pod as it is then.
+
+        It stays in the pod's list for as long as the pod lives: Kubernetes takes none of them away.
+        """
+        answer = self.transport.request(
+            "PATCH",
+            POD.path(namespace, pod, "ephemeralcontainers"),
+            action=f"Adding the container {container['name']} to pod {pod}",
+            body={"spec": {"ephemeralContainers": [container]}},
+            content_type="application/strategic-merge-patch+json",
+        )
+        return answer.obj
 
     # -- changing -----------------------------------------------------------------------------------------------
 

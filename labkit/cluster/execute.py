@@ -18,7 +18,7 @@ from labkit.errors import ClusterError, InternalError, WaitTimeoutError
 
 PROGRAM_NOT_FOUND = 127  # as a shell says it
 
-_STDOUT, _STDERR, _ERROR = 1, 2, 3  # channels of v4.channel.k8s.io
+STDOUT, STDERR, ERROR = 1, 2, 3  # channels of v4.channel.k8s.io
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,20 @@ class ExecResult:
         return self.exit_code == 0
 
 
-def run(transport: Transport, path: str, command: Sequence[str], container: str | None, limit: float) -> ExecResult:
-    """Run `command` at the exec path of a pod and wait for its end, at most `limit` seconds."""
+def connect(
+    transport: Transport, path: str, command: Sequence[str], container: str | None, *, stdin: bool = False
+) -> Any:
+    """Start `command` at the exec path of a pod: the `kubernetes` package's client of its streams."""
     from kubernetes.client.exceptions import ApiException
     from kubernetes.stream import ws_client
-    from websocket import WebSocketException
 
     params = [("command", part) for part in command] + [("stdout", "true"), ("stderr", "true")]
+    if stdin:
+        params.append(("stdin", "true"))
     if container:
         params.append(("container", container))
-    started = time.monotonic()
-    pod = path.split("/")[-2]
     try:
-        client = ws_client.websocket_call(
+        return ws_client.websocket_call(
             transport.configuration,
             "GET",
             transport.server + path,
@@ -59,7 +60,16 @@ def run(transport: Transport, path: str, command: Sequence[str], container: str 
             binary=True,  # text is decoded when it is complete: a frame may end within a character
         )
     except ApiException as error:
-        raise _handshake_error(error, transport, pod, command) from error
+        raise _handshake_error(error, transport, path.split("/")[-2], command) from error
+
+
+def run(transport: Transport, path: str, command: Sequence[str], container: str | None, limit: float) -> ExecResult:
+    """Run `command` at the exec path of a pod and wait for its end, at most `limit` seconds."""
+    from websocket import WebSocketException
+
+    started = time.monotonic()
+    pod = path.split("/")[-2]
+    client = connect(transport, path, command, container)
     try:
         client.run_forever(timeout=limit)
         ended = not client.is_open()
@@ -74,12 +84,12 @@ def run(transport: Transport, path: str, command: Sequence[str], container: str 
             pod=pod,
         )
     # The channels are complete now; read_channel only hands out what was collected.
-    stdout, stderr = (bytes(client.read_channel(channel)).decode("utf-8", "replace") for channel in (_STDOUT, _STDERR))
-    exit_code, words = _ending(bytes(client.read_channel(_ERROR)), command, pod)
+    stdout, stderr = (bytes(client.read_channel(channel)).decode("utf-8", "replace") for channel in (STDOUT, STDERR))
+    exit_code, words = ending(bytes(client.read_channel(ERROR)), command, pod)
     return ExecResult(tuple(command), stdout, stderr or words, exit_code, time.monotonic() - started)
 
 
-def _ending(status: bytes, command: Sequence[str], pod: str) -> tuple[int, str]:
+def ending(status: bytes, command: Sequence[str], pod: str) -> tuple[int, str]:
     """(exit code, what the runtime says) from the last message of the stream."""
     try:
         answer: dict[str, Any] = json.loads(status or b"{}")

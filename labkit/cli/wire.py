@@ -1,0 +1,46 @@
+"""What is on the wire: capture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from labkit.cli.shared import cluster_option, emit, json_option, main, say
+from labkit.cli.words import namespace_option, opened, qualified
+
+
+@main.command("capture")
+@click.argument("server")
+@namespace_option
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="For how long.")
+@click.option("--port", type=int, default=None, help="Only this port of the workload.")
+@click.option(
+    "-w", "--write", type=click.Path(path_type=Path), default=None, help="Write a .pcapng or .pcap file, too."
+)
+@click.option("--image", default="", help="An image with sh and tcpdump, if not nicolaka/netshoot.")
+@cluster_option
+@json_option
+def capture(
+    server: str,
+    namespace: str | None,
+    seconds: float,
+    port: int | None,
+    write: Path | None,
+    image: str,
+    cluster: str,
+    as_json: bool,
+) -> None:
+    """Show what crosses to a workload's ports: plaintext as plaintext, mTLS as TLS.
+
+    SERVER is a pod or a Deployment: shop/server. Send something meanwhile, from another shell. tcpdump runs in an
+    ephemeral container, as with `kubectl debug`.
+    """
+    with opened(cluster) as lab:
+        wire = lab.capture(qualified(server, namespace), port=port, image=image, limit=seconds + 60)
+        say(f"Looking at {wire.server} for {seconds:g} s ...")
+        wire.wait(seconds)
+        wire.stop()
+        if write:
+            say(str(wire.save(write)))
+        emit(wire.as_data(), as_json, str(wire))

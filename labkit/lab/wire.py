@@ -1,0 +1,50 @@
+"""What is on the wire: packets between pods, before and after a policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from labkit.cluster import Cluster
+from labkit.observe import capture
+from labkit.observe.capture import LIMIT
+
+if TYPE_CHECKING:
+    from labkit.views.wire import Beside, Wire
+
+
+class OnTheWire:
+    """What Lab can tell of the bytes.
+
+    with lab.capture("shop/server") as wire: ...     what crosses to a workload's ports meanwhile; then `wire` shows it
+    lab.capture("shop/server", seconds=10)   the same for so long; port= for one port; .packets .connections .requests
+                                             .readable .encrypted .save("x.pcapng")
+    lab.compare_captures(before, after)      two of them side by side
+    """
+
+    cluster: Cluster
+
+    def capture(
+        self,
+        server: str,
+        *,
+        seconds: float | None = None,
+        port: int | None = None,
+        image: str = "",
+        limit: float = LIMIT,
+    ) -> Wire:
+        """Look at what crosses to a workload's ports: by tcpdump in an ephemeral container of each of its pods.
+
+        With `seconds` it returns after so long. Without, it goes on behind your back until `.stop()` or the end of
+        its `with` block, at most `limit` seconds. The traffic does not notice.
+        """
+        from labkit.views.wire import Wire
+
+        wire = Wire(capture.start(self.cluster, server, port=port, image=image, limit=seconds or limit))
+        if seconds is not None:
+            wire.wait(seconds)
+            wire.stop()
+        return wire
+
+    def compare_captures(self, before: Wire, after: Wire) -> Beside:
+        """Two captures of a server next to each other."""
+        return before.beside(after)

@@ -1,0 +1,397 @@
+"""What crossed to a server, as it is shown: a card, its connections, its packets; and two captures side by side."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from labkit.errors import InputError
+from labkit.observe.capture import IMAGE, INTERFACE, Session
+from labkit.observe.packets import (
+    LINKTYPE_RAW,
+    SHOWN_BYTES,
+    Address,
+    CaptureFile,
+    Kind,
+    Packet,
+    printable,
+    tcp_packets,
+    tell_apart,
+)
+from labkit.views.page import card, table
+from labkit.views.results import BLUE, ORANGE, Done
+
+if TYPE_CHECKING:
+    from labkit.views.tables import Table
+
+ROWS = 40
+"""Packets that are shown at most; `.packets` has all."""
+
+COMMENTS = {
+    # Only the tcpdump of the embedded cluster writes packets that begin with IP; see labkit.observe.capture.
+    LINKTYPE_RAW: "Captured on labkit's embedded cluster: the bytes in the packets are those that crossed between the "
+    "pods; the headers of TCP and IP around them are rebuilt, and bare acknowledgements are left out."
+}
+
+_COLUMNS = ("TIME", "DIRECTION", "PEER", "PORT", "SIZE", "KIND", "WHAT", "ENTROPY", "HEX", "TEXT")
+_CONNECTIONS = ("PEER", "PORT", "PACKETS", "BYTES", "ON THE WIRE", "SNI", "ALPN", "ENDED")
+_SHOWN_HEX, _SHOWN_WORDS = 12, 48
+
+REFUSED = "reset by the server"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One connection to the server, as somebody on the wire could describe it."""
+
+    peer: str
+    port: int
+    packets: int
+    bytes: int
+    kinds: tuple[Kind, ...]
+    sni: str
+    alpn: tuple[str, ...]
+    ended: str
+
+    @property
+    def readable(self) -> bool:
+        return any(kind.readable for kind in self.kinds)
+
+    @property
+    def encrypted(self) -> bool:
+        return any(kind.tls for kind in self.kinds) and not self.readable
+
+    @property
+    def on_the_wire(self) -> str:
+        if self.encrypted:
+            return "TLS"
+        return "readable" if self.readable else "no data"
+
+    def row(self) -> tuple[object, ...]:
+        """For a table."""
+        alpn = ", ".join(self.alpn)
+        return self.peer, self.port, self.packets, self.bytes, self.on_the_wire, self.sni, alpn, self.ended
+
+
+class Wire:
+    """What crosses to a server while somebody looks. It goes on until `stop()`, or the end of its `with` block.
+
+    .packets .connections     tables; .requests: the HTTP requests that everybody could read
+    .readable .encrypted      whether anything could be read; whether all data was TLS
+    .save("before.pcapng")    a file that Wireshark and tshark read; .beside(other): both next to each other
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._read: tuple[CaptureFile, list[Packet]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.stop()
+
+    def wait(self, seconds: float) -> None:
+        """Let it go on for so long."""
+        self._session.wait(seconds)
+
+    def stop(self) -> Wire:
+        """End it, and show what was seen."""
+        self._session.stop()
+        return self
+
+    # -- what was seen ------------------------------------------------------------------------------------------
+
+    @property
+    def server(self) -> str:
+        return self._session.server
+
+    @property
+    def running(self) -> bool:
+        return self._session.running
+
+    @property
+    def notes(self) -> list[str]:
+        return self._session.notes
+
+    def all_packets(self) -> list[Packet]:
+        """Every packet, those that open and close connections too."""
+        return self._contents()[1]
+
+    def with_data(self) -> list[Packet]:
+        """The packets that carry something, and resets: a connection that is refused ends by one."""
+        return [
+            one for one in self.all_packets() if (one.size and one.kind is not Kind.AGAIN) or one.kind is Kind.RESET
+        ]
+
+    @property
+    def packets(self) -> Table:
+        """The packets that carry something, as a DataFrame."""
+        from labkit.views.tables import make_table
+
+        return make_table(_COLUMNS, self._rows(self.with_data(), SHOWN_BYTES))
+
+    @property
+    def connections(self) -> Table:
+        """One row for each connection."""
+        from labkit.views.tables import make_table
+
+        return make_table(_CONNECTIONS, [one.row() for one in self.all_connections()])
+
+    def all_connections(self) -> list[Connection]:
+        """One for each, in the order in which they were seen first."""
+        found: dict[tuple[Address, Address], list[Packet]] = {}
+        for packet in self.all_packets():
+            inward = self._session.is_server(packet.target)
+            key = (packet.source, packet.target) if inward else (packet.target, packet.source)
+            found.setdefault(key, []).append(packet)
+        return [self._connection(peer, server, packets) for (peer, server), packets in found.items()]
+
+    @property
+    def requests(self) -> list[str]:
+        return [one.detail for one in self.all_packets() if one.kind is Kind.HTTP_REQUEST]
+
+    @property
+    def readable(self) -> bool:
+        return any(one.readable for one in self.all_connections())
+
+    @property
+    def encrypted(self) -> bool:
+        found = [one for one in self.all_connections() if one.on_the_wire != "no data"]
+        return bool(found) and all(one.encrypted for one in found)
+
+    def as_data(self) -> dict[str, Any]:
+        """Everything that is shown, for a script."""
+        rows = (dict(zip(_COLUMNS, row, strict=True)) for row in self._rows(self.with_data(), SHOWN_BYTES))
+        connections = (dict(zip(_CONNECTIONS, one.row(), strict=True)) for one in self.all_connections())
+        return {
+            "server": self.server,
+            "seconds": round(self._session.seconds, 1),
+            "encrypted": self.encrypted,
+            "readable": self.readable,
+            "connections": [_lowered(one) for one in connections],
+            "packets": [_lowered(one) for one in rows],
+            "notes": self.notes,
+        }
+
+    # -- files and comparisons ----------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Done:
+        """Write all packets, whole, as pcapng with a comment, or as pcap if the name ends so."""
+        import dpkt
+
+        path = Path(path)
+        if path.suffix not in (".pcap", ".pcapng"):
+            raise InputError(f"{path} names no capture.", next_step="End its name in .pcapng or .pcap.")
+        file, out = self._session.file(), io.BytesIO()
+        if path.suffix == ".pcap":
+            writer = dpkt.pcap.Writer(out, snaplen=2**18, linktype=file.linktype)
+        else:
+            text = COMMENTS.get(file.linktype, "Captured by tcpdump in an ephemeral container.").encode()
+            comment = dpkt.pcapng.PcapngOptionLE(code=dpkt.pcapng.PCAPNG_OPT_COMMENT, data=text)
+            header = dpkt.pcapng.SectionHeaderBlockLE(opts=[comment, dpkt.pcapng.PcapngOptionLE()])
+            writer = dpkt.pcapng.Writer(out, snaplen=2**18, linktype=file.linktype, shb=header)
+        for moment, packet in file.records:
+            writer.writepkt(packet, ts=moment)
+        path.write_bytes(out.getvalue())
+        # Wireshark takes ports such as 5000 for those of other protocols, unless it is to look at the bytes first.
+        command = f"tshark -r {path} -o tcp.try_heuristic_first:TRUE"
+        lines = ("All that crossed is in it, readable passwords and tokens too: keep it to yourself.",)
+        return Done(f"Written: {path}, {len(file.records)} packets", lines if self.readable else (), (command,))
+
+    def beside(self, other: Wire) -> Beside:
+        """This capture and another one of the same server next to each other."""
+        return Beside(self, other)
+
+    # -- on the screen ------------------------------------------------------------------------------------------
+
+    @property
+    def title(self) -> str:
+        found = self.all_connections()
+        words = Counter(one.on_the_wire for one in found)
+        told = ", ".join(f"{count} {word}" for word, count in words.items()) or "nothing crossed"
+        state = "seen so far" if self.running else f"seen in {self._session.seconds:.0f} s"
+        plural = "" if len(found) == 1 else "s"
+        return (
+            f"On the wire to {self.server}, {state}: {len(found)} connection{plural} ({told})"
+            if found
+            else (f"On the wire to {self.server}, {state}: {told}")
+        )
+
+    @property
+    def kubectl(self) -> tuple[str, ...]:
+        """How one does it by hand."""
+        target = self._session.targets[0]
+        return (
+            f"kubectl debug -n {target.namespace} {target.pod} --profile=netadmin --image={IMAGE} -it -- "
+            f"tcpdump -i {INTERFACE} -nA '{target.expression}'",
+        )
+
+    def _lines(self) -> list[str]:
+        lines = self.notes
+        refused = [one for one in self.all_connections() if one.readable and one.ended == REFUSED]
+        if refused:
+            sent = sum(one.bytes for one in refused)
+            plural = "" if len(refused) == 1 else "s"
+            lines.append(
+                f"{len(refused)} plaintext connection{plural} refused by the server, after {sent} bytes had been sent "
+                "that everybody on the way could read"
+            )
+        hidden = len(self.with_data()) - ROWS
+        return [*lines, *([f"{hidden} packets more: .packets has them all"] if hidden > 0 else [])]
+
+    def __repr__(self) -> str:
+        parts = [self.title, *(f"  {line}" for line in self._lines())]
+        if connections := self.all_connections():
+            parts += ["", _plain(_CONNECTIONS, [one.row() for one in connections])]
+        if packets := self.with_data()[:ROWS]:
+            parts += ["", _plain(_COLUMNS, self._rows(packets, _SHOWN_HEX))]
+        return "\n".join([*parts, *(f"  $ {line}" for line in self.kubectl)])
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        shown = card(self.title, self._lines(), self.kubectl, colour=ORANGE if self.readable else BLUE)
+        if connections := self.all_connections():
+            shown += table(_CONNECTIONS, [one.row() for one in connections])
+        if packets := self.with_data()[:ROWS]:
+            shown += table(_COLUMNS, self._rows(packets, _SHOWN_HEX))
+        return shown
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _contents(self) -> tuple[CaptureFile, list[Packet]]:
+        if self._read is None or not self._session.ended:
+            file = self._session.file()
+            if self._read is None or len(file.records) != len(self._read[0].records):
+                self._read = (file, tell_apart(tcp_packets(file)))
+        return self._read
+
+    def _peer(self, end: Address) -> str:
+        return self._session.names.get(end[0], end[0])
+
+    def _rows(self, packets: Sequence[Packet], octets: int) -> list[tuple[object, ...]]:
+        every = self.all_packets()
+        zero = every[0].time if every else 0.0
+        rows: list[tuple[object, ...]] = []
+        for one in packets:
+            inward = self._session.is_server(one.target)
+            peer, server = (one.source, one.target) if inward else (one.target, one.source)
+            start = one.start[:octets]
+            rows.append(
+                (
+                    f"{one.time - zero:.4f}",
+                    "in" if inward else "out",
+                    self._peer(peer),
+                    server[1],
+                    one.size,
+                    one.kind.value,
+                    one.detail if octets > _SHOWN_HEX else _shortened(one.detail),
+                    f"{one.entropy:.1f}" if one.size else "",
+                    start.hex(" ") + (" ..." if len(one.start) > octets else ""),
+                    one.text,
+                )
+            )
+        return rows
+
+    def _connection(self, peer: Address, server: Address, packets: Sequence[Packet]) -> Connection:
+        kinds = tuple(dict.fromkeys(one.kind for one in packets))
+        hello = next((one for one in packets if one.sni or one.alpn), None)
+        ends = [one for one in packets if one.kind in (Kind.RESET, Kind.CLOSE)]
+        last = next((one for one in ends if one.kind is Kind.RESET), ends[0] if ends else None)
+        ended = ""
+        if last is not None:
+            who = "client" if last.source == peer else "server"
+            ended = f"{'reset' if last.kind is Kind.RESET else 'closed'} by the {who}"
+        return Connection(
+            self._peer(peer),
+            server[1],
+            len(packets),
+            sum(one.size for one in packets if one.kind is not Kind.AGAIN),
+            kinds,
+            hello.sni if hello else "",
+            hello.alpn if hello else (),
+            ended,
+        )
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Two captures of one server, before and after a change."""
+
+    before: Wire
+    after: Wire
+    names: tuple[str, str] = ("BEFORE", "AFTER")
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """What is compared, and how it was in each."""
+        sides = (_Side(self.before), _Side(self.after))
+        return [(name, *(getattr(side, key) for side in sides)) for name, key in _COMPARED]
+
+    @property
+    def title(self) -> str:
+        same = self.before.server == self.after.server
+        return f"The wire to {self.before.server if same else f'{self.before.server} and {self.after.server}'}, twice"
+
+    def __repr__(self) -> str:
+        return f"{self.title}\n\n{_plain(('', *self.names), self.rows())}"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return card(self.title, colour=BLUE) + table(("", *self.names), self.rows())
+
+
+_COMPARED = (
+    ("connections", "connections"),
+    ("bytes that can be read", "readable_bytes"),
+    ("bytes in TLS records", "tls_bytes"),
+    ("entropy, bits per byte", "entropy"),
+    ("who asks for what", "asks"),
+    ("the first bytes of data", "first_text"),
+    ("the same in hex", "first_hex"),
+    ("refused", "resets"),
+)
+
+
+class _Side:
+    """One half of a comparison, in words."""
+
+    def __init__(self, wire: Wire) -> None:
+        connections = wire.all_connections()
+        packets = [one for one in wire.with_data() if one.size]
+        # What the server was told: past the handshakes, if there are any.
+        inward = [one for one in packets if wire._session.is_server(one.target)]
+        data = [one for one in inward if one.kind.readable] or [
+            one for one in inward if one.kind is Kind.APPLICATION_DATA
+        ]
+        self.connections = str(len(connections))
+        self.readable_bytes = str(sum(one.size for one in packets if one.kind.readable))
+        self.tls_bytes = str(sum(one.size for one in packets if one.kind.tls))
+        total = sum(one.size for one in packets)
+        self.entropy = f"{sum(one.entropy * one.size for one in packets) / total:.1f}" if total else "-"
+        asked = [*dict.fromkeys(wire.requests), *dict.fromkeys(f"SNI {one.sni}" for one in connections if one.sni)]
+        self.asks = "\n".join(asked[:3]) or "-"
+        start = data[0].start if data else b""
+        self.first_text = printable(start) or "-"
+        self.first_hex = start[:16].hex(" ") or "-"
+        self.resets = str(sum(one.ended == REFUSED for one in connections))
+
+
+def _shortened(words: str) -> str:
+    return words if len(words) <= _SHOWN_WORDS else f"{words[: _SHOWN_WORDS - 4]} ..."
+
+
+def _lowered(row: dict[str, Any]) -> dict[str, Any]:
+    return {key.lower().replace(" ", "_"): value for key, value in row.items()}
+
+
+def _plain(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    from tabulate import tabulate
+
+    return str(tabulate(rows, headers=columns, tablefmt="plain", disable_numparse=True))
