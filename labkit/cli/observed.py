@@ -67,6 +67,20 @@ def top_plaintext(
         raise SystemExit(1)
 
 
+@main.command("refusals")
+@namespaces_argument
+@click.option("--fail", is_flag=True, help="Exit code 1 when a connection was refused.")
+@cluster_option
+@json_option
+def refusals(namespaces: tuple[str, ...], fail: bool, cluster: str, as_json: bool) -> None:
+    """Show the connections that proxies did not take, which no metric of Istio counts, and who tells of them."""
+    with opened(cluster) as lab:
+        found = lab.refusals(*namespaces)
+    emit({"refusals": records(found.frame), "silent": dict(found.refusals.silent)}, as_json, str(found))
+    if fail and len(found.frame):
+        raise SystemExit(1)
+
+
 def records(frame: Any) -> list[dict[str, Any]]:
     """A frame as plain data, one object per line."""
     found: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))

@@ -53,6 +53,7 @@ Look
     lab.metrics(*namespaces)                 what all proxies counted: .requests .connections .by("response_code")
                                              .success() .latency() .plaintext(); later - earlier gives rates
     lab.rates(seconds=5)                     the same within the next seconds
+    lab.refusals(*namespaces)                connections that proxies did not take, and who says so
 
 Try
     lab.probe(client, url, data=None, headers=None, method=None)        runs curl in the client -> Observation
@@ -170,6 +171,7 @@ class Lab(ProxyWords, Observed, DeclaredQuestions):
         self.results: list[CheckResult] = []
         self._journal = Journal(cluster)
         self._seen: list[Observation] = []
+        self.tried: list[Observation] = []
         self._readings: traffic.Readings = {}
         self._lost: list[str] = []
 
@@ -588,6 +590,7 @@ class Lab(ProxyWords, Observed, DeclaredQuestions):
             self.cluster, client, url, data=data, headers=headers, method=method, readings=self._readings
         )
         self._seen.append(seen)
+        self.tried.append(seen)
         return seen
 
     def predict(self, client: str, url: str) -> Verdict:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import NAMESPACE
 from labkit.errors import InputError
-from labkit.observe import metrics
+from labkit.observe import metrics, refusals
+from labkit.outcomes import Observation
 
 if TYPE_CHECKING:
     from labkit.views.metrics import Metrics
+    from labkit.views.refusals import RefusalsView
 
 
 class Observed:
@@ -20,9 +22,11 @@ class Observed:
     lab.metrics(*namespaces)                 what all proxies counted since they were started: .requests .connections
                                              .by("connection_security_policy") .success() .latency() .plaintext()
     lab.rates(seconds=5)                     the same within the next seconds, with rates; or: after - before
+    lab.refusals(*namespaces)                connections that proxies did not take, and who says so: .frame .count()
     """
 
     cluster: Cluster
+    tried: list[Observation]
 
     def metrics(self, *namespaces: str) -> Metrics:
         """What the proxies of some namespaces, or all, counted since they were started."""
@@ -42,3 +46,11 @@ class Observed:
         before = self.metrics(*namespaces)
         time.sleep(seconds)  # the time is what is asked for
         return self.metrics(*namespaces) - before
+
+    def refusals(self, *namespaces: str) -> RefusalsView:
+        """Connections that proxies did not take: from their statistics, access logs, clients, and our own probes."""
+        from labkit.views.refusals import RefusalsView
+
+        for name in namespaces:
+            self.cluster.get(NAMESPACE, name)
+        return RefusalsView(refusals.look(self.cluster, namespaces, self.tried))
