@@ -53,6 +53,9 @@ Look
     lab.metrics(*namespaces)                 what all proxies counted: .requests .connections .by("response_code")
                                              .success() .latency() .plaintext(); later - earlier gives rates
     lab.rates(seconds=5)                     the same within the next seconds
+    with lab.capture(server) as wire: ...    what crosses to a workload's ports meanwhile; seconds= port=; then
+                                             .packets .connections .requests .encrypted .save("x.pcapng")
+    lab.compare_captures(before, after)      two of them side by side
     lab.refusals(*namespaces)                connections that proxies did not take, and who says so
 
 Try
@@ -116,6 +119,7 @@ from labkit.cluster.manifests import Source, find_path, load_documents, looks_li
 from labkit.errors import InputError, LabError
 from labkit.lab.declared import DeclaredQuestions
 from labkit.lab.observed import Observed
+from labkit.lab.wire import OnTheWire
 from labkit.lab.words import ProxyWords
 from labkit.observe import declared, mesh, objects, proxies, proxy, settling, traffic, waiting
 from labkit.observe.declared_mesh import read_declared_mesh
@@ -163,7 +167,7 @@ _AT_THE_SERVER = frozenset(
 )
 
 
-class Lab(ProxyWords, Observed, DeclaredQuestions):
+class Lab(ProxyWords, Observed, DeclaredQuestions, OnTheWire):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
 
     def __init__(self, cluster: Cluster) -> None:
