@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from labkit.embedded.controlplane import agent
 from labkit.embedded.controlplane.translation.model import mesh_config
 from tests.embedded.envoy_world import Curled, Mesh, curl, talk, wait_for
 
@@ -303,3 +304,19 @@ def test_the_application_s_own_metrics_stand_on_the_same_page(mesh: Mesh) -> Non
     wait_for("the application's page", lambda: '"path": "/metrics?of=app"' in page(mesh, "shop", 15020))
     assert "envoy_server_uptime" in page(mesh, "shop", 15020)
     assert '"path"' not in page(mesh, "shop", 15090)
+
+
+def test_pilot_agent_shows_the_metrics_as_scrapers_see_them(mesh: Mesh, capsys: pytest.CaptureFixture[str]) -> None:
+    assert from_the_mesh(mesh).status == 200
+    environment = mesh.sidecars["httpbin"].environment
+
+    def shown(path: str) -> str:
+        assert agent.main(["request", "GET", path], environment) == 0
+        return capsys.readouterr().out
+
+    wait_for(
+        "the request", lambda: 'istio_requests_total{reporter="destination"' in shown("/stats/prometheus?usedonly")
+    )
+    assert "envoy_istio_" not in shown("stats/prometheus")
+    # The twin: another path is Envoy's own.
+    assert "istio_requests_total.istio." in shown("stats")
