@@ -7,13 +7,8 @@ A *workload* is written "namespace/name" (a Deployment, or a pod); "name" alone 
 in all namespaces, and must be unique there. Everything that changes the cluster returns a `Done`, which shows what
 happened and the kubectl line that does the same. Errors are `labkit.LabError`: three lines, never a traceback.
 
-The state of a lesson
-    lab.world("03")                          bring the cluster to what lesson 03 starts from; says what it changed
-                                             (options: mesh_namespace="istio-system", revision="default")
-    lab.leave()                              put back what was there when the notebook opened the lab
-    lab.check(name, *evidence)               judge evidence; prints "passed", or expected / observed / one hint;
-                                             never raises. `lab.check()` alone lists the names and their evidence
-    lab.results                              all CheckResults so far
+The course: lab.world lab.leave lab.solve lab.reset lab.check lab.predict lab.compare lab.quiz lab.answer lab.drill
+lab.progress: see `labkit.lab.course.Course`.
 
 Change
     lab.apply(source, namespace=None)        path, directory, YAML text, dict or list of them; all or nothing
@@ -56,7 +51,6 @@ Look
     with lab.capture(server) as wire: ...    what crosses to a workload's ports meanwhile; seconds= port=; then
                                              .packets .connections .requests .encrypted .save("x.pcapng")
     lab.compare_captures(before, after)      two of them side by side
-    lab.refusals(*namespaces)                connections that proxies did not take, and who says so
 
 Try
     lab.probe(client, url, data=None, headers=None, method=None)        runs curl in the client -> Observation
@@ -67,42 +61,11 @@ Try
     lab.mode_panel(namespace)                buttons UNSET DISABLE PERMISSIVE STRICT (twin: lab.set_mtls_mode)
     lab.predict_panel(client, url)           commit to a prediction before you see it (twin: lab.predict)
 
-Checks of the lessons (evidence in brackets may be left out: the lab collects it)
-    00-cluster-answers []                    the API answers and the node is Ready
-    00-no-mesh [mesh_status]                 nothing of Istio is installed
-    01-kind-unknown [mesh_status]            before: PeerAuthentication is an unknown kind
-    01-pods-plain [pods]                     before: every pod is 1/1
-    01-mesh-installed [mesh_status]          istiod is ready
-    01-kinds-served [mesh_status]            PeerAuthentication is a known kind
-    01-webhook-registered [mesh_status]      the injection webhook is registered, with a CA bundle
-    02-plain-pods [pods]                     the chat pods are 1/1 and have no istio-proxy
-    02-namespace-labelled [namespace]        azureopenai carries istio.io/rev (or istio-injection)
-    02-running-pods-unchanged [pods]         the label alone changed no running pod: still 1/1
-    02-injected-pods [pods]                  all four chat pods are 2/2
-    02-inside-the-pod [pods]                 istio-init completed, istio-proxy runs, label security.istio.io/tlsMode
-    02-outside-not-injected [pods of default]         curl-outside is 1/1
-    02-mesh-request observation              the frontend's request is answered 200
-    03-permissive [effective_mtls]           azureopenai is PERMISSIVE, and no policy decided that
-    03-plaintext-accepted observation        curl-outside: 200 with model and reply
-    03-mesh-client-accepted observation      chatfrontend: 200 with model and reply
-    03-certificate [certificate]             spiffe://cluster.local/ns/azureopenai/sa/..., within its time
-    04-strict-declared [effective_mtls]      every workload of azureopenai is STRICT
-    04-plaintext-refused observation         curl-outside: exit code 56, Connection reset by peer
-    04-mesh-client-accepted observation      chatfrontend: still 200
-    04-prediction verdict observation        what was predicted is what was seen
-
-Checks of the exercises (`...` or a pending attempt as evidence gives "not yet", which is not a failure)
-    00-count-containers answer               1
-    01-first-policy attempt                  the namespace default is STRICT
-    02-inside-client attempt                 azureopenai/curl-inside is 2/2
-    03-opt-out attempt                       azureopenai/curl-plain is 1/1, and its request is answered in plaintext
-    04-one-port attempt                      curl-outside: 200 from chatbackend:5000, and still refused by
-                                             chatfrontend-service:80
+Checks: `lab.check()` lists them with their evidence; each lesson has its module in `labkit.checks`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -117,6 +80,7 @@ from labkit.cluster.cluster import WAIT_SECONDS, Change
 from labkit.cluster.kinds import DEPLOYMENT, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
 from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
 from labkit.errors import InputError, LabError
+from labkit.lab.course import STEP, Course
 from labkit.lab.declared import DeclaredQuestions
 from labkit.lab.observed import Observed
 from labkit.lab.wire import OnTheWire
@@ -129,7 +93,7 @@ from labkit.policy.calls import predict_call, resolve_call
 from labkit.policy.declared import DeclaredMesh
 from labkit.views.commands import has_blank, kubectl_for, label_pairs
 from labkit.views.results import Attempt, Done, Manifest, PodDescription
-from labkit.worlds import Journal, Undo, find_world, make_world, restart
+from labkit.worlds import Journal, Undo, restart, wait_until_gone
 
 if TYPE_CHECKING:
     from labkit.checks import CheckResult
@@ -167,7 +131,7 @@ _AT_THE_SERVER = frozenset(
 )
 
 
-class Lab(ProxyWords, Observed, DeclaredQuestions, OnTheWire):
+class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -175,9 +139,11 @@ class Lab(ProxyWords, Observed, DeclaredQuestions, OnTheWire):
         self.results: list[CheckResult] = []
         self._journal = Journal(cluster)
         self._seen: list[Observation] = []
-        self.tried: list[Observation] = []
         self._readings: traffic.Readings = {}
         self._lost: list[str] = []
+        self.mesh_names = {"namespace": "istio-system", "revision": "default"}
+        self._commitments: dict[str, str] = {}
+        self._drill, self._hints = "", 0
 
     def __enter__(self) -> Self:
         return self
@@ -188,53 +154,6 @@ class Lab(ProxyWords, Observed, DeclaredQuestions, OnTheWire):
     def close(self) -> None:
         """Close the connections. The cluster goes on, and so does what was applied."""
         self.cluster.close()
-
-    # -- the state of a lesson ----------------------------------------------------------------------------------
-
-    def world(self, lesson: str, *, mesh_namespace: str = "istio-system", revision: str = "default") -> Done:
-        """Bring the cluster to the state that the lesson starts from, and say what was changed."""
-        started = time.monotonic()
-        said = make_world(self, find_world(lesson), mesh_namespace, revision)
-        self._seen.clear()
-        what = f"The cluster is as lesson {str(lesson)[:2]} needs it"
-        return Done(what, tuple(said or ["nothing had to be changed"]), seconds=time.monotonic() - started)
-
-    def leave(self) -> Done:
-        """Put back what was there when this lab was opened."""
-        started = time.monotonic()
-        undone, failed = self._journal.undo()
-        self._seen.clear()
-        lines = undone or ["there was nothing to put back"]
-        what = "The cluster is as you found it"
-        if self._lost:
-            what += ", but for what an earlier lesson had left"
-            lines.append(f"not put back: {', '.join(dict.fromkeys(self._lost))}")
-            self._lost.clear()
-        return Done(what, tuple(lines), (), tuple(failed), time.monotonic() - started)
-
-    def check(self, name: str | None = None, *evidence: Any) -> CheckResult | Table:
-        """Judge evidence (collected when it is left out) and record the result. Never raises for a failed check."""
-        from labkit.checks import CHECKS, CheckResult, find_check
-
-        if name is None:
-            rows = [(check.name, check.takes, "may be left out" if check.collect else "") for check in CHECKS.values()]
-            return self._table(("CHECK", "EVIDENCE", ""), rows)
-        check = find_check(name)
-        if check.exercise and (not evidence or evidence[0] is ... or getattr(evidence[0], "pending", False)):
-            return self._record(check.pending())
-        try:
-            if check.collect and (check.exercise or not evidence):
-                evidence = (*evidence, *check.collect(self.cluster))
-        except LabError as error:
-            return self._record(CheckResult(name, False, check.takes, error.what, error.next_step))
-        return self._record(check.result(*evidence))
-
-    def _record(self, result: CheckResult) -> CheckResult:
-        self.results.append(result)
-        if path := os.environ.get("LABKIT_RESULTS"):  # the runner counts what is written there
-            with Path(path).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result.as_row()) + "\n")
-        return result
 
     def declared_mesh(self) -> DeclaredMesh:
         """All that the cluster's objects say, for questions of your own."""
@@ -376,7 +295,7 @@ class Lab(ProxyWords, Observed, DeclaredQuestions, OnTheWire):
         self._after(changes)
         return changes
 
-    def put_labels(self, namespace: str, labels: dict[str, str]) -> Change:
+    def put_labels(self, namespace: str, labels: dict[str, str | None]) -> Change:
         """Label a namespace and remember how it was."""
         return self._label(namespace, labels)
 
@@ -405,9 +324,24 @@ class Lab(ProxyWords, Observed, DeclaredQuestions, OnTheWire):
             self._journal.add(again)
         self._seen.clear()
 
-    def remove_policy(self, name: str, namespace: str) -> Change:
-        """Delete a policy and remember it."""
-        change = self.cluster.delete(PEER_AUTHENTICATION, name, namespace)
+    def put_gateway(self) -> None:
+        """Install an ingress gateway and remember to remove it."""
+        self.install_gateway()
+
+    def remove_gateway(self, namespace: str) -> None:
+        """Remove the ingress gateway and remember it."""
+        from labkit.installers.gateway import uninstall_gateway
+
+        self._after(changes := uninstall_gateway(self.cluster, namespace=namespace))
+        wait_until_gone(self.cluster, changes)
+
+    def settle(self, changes: Iterable[Change]) -> None:
+        """Wait until the proxies run what was changed."""
+        self._settle(changes)
+
+    def remove_policy(self, kind: Kind, name: str, namespace: str) -> Change:
+        """Delete an object of Istio and remember it."""
+        change = self.cluster.delete(kind, name, namespace)
         self._after([change])
         return change
 
@@ -594,11 +528,19 @@ class Lab(ProxyWords, Observed, DeclaredQuestions, OnTheWire):
             self.cluster, client, url, data=data, headers=headers, method=method, readings=self._readings
         )
         self._seen.append(seen)
-        self.tried.append(seen)
         return seen
 
-    def predict(self, client: str, url: str) -> Verdict:
-        """What the policies and the sidecars will do to this request."""
+    def predict(self, client: str, url: str = "") -> Any:
+        """What the policies and the sidecars will do to this request.
+
+        With the name of a lesson's prediction in place of a client, `lab.predict("05.1")` asks the learner, and
+        `lab.predict("05.1", "b")` commits to an answer.
+        """
+        if STEP.fullmatch(client):
+            return self._commit(client, url) if url else self._ask(client)
+        return self._verdict(client, url)
+
+    def _verdict(self, client: str, url: str) -> Verdict:
         reference = objects.find_workload(self.cluster, client)
         sender = workload_from_pod(reference.ready_pod())
         host, port = traffic.address_of(url)
@@ -652,7 +594,7 @@ class Lab(ProxyWords, Observed, DeclaredQuestions, OnTheWire):
         """Commit to a prediction before the policies' verdict is shown; the verdict is `lab.predict`."""
         from labkit.widgets import PredictPanel
 
-        return PredictPanel(f"{client} calls {url}. What will it see?", reveal=lambda: self.predict(client, url))
+        return PredictPanel(f"{client} calls {url}. What will it see?", reveal=lambda: self._verdict(client, url))
 
     # -- plumbing -----------------------------------------------------------------------------------------------
 
