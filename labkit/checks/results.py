@@ -58,6 +58,28 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
+class CheckResults:
+    """The results of several checks, those of one step. True when all have passed."""
+
+    results: tuple[CheckResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.results) and all(result.passed for result in self.results)
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.results)) or "There is nothing to check here."
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "".join(result._repr_html_() for result in self.results) or str(self)
+
+
+@dataclass(frozen=True)
 class Judgement:
     """What a judge found; the check adds its name."""
 

@@ -66,6 +66,7 @@ PASSES = [
     ("02-running-pods-unchanged", (chat_pods(),)),
     ("02-injected-pods", (chat_pods(injected=True),)),
     ("02-inside-the-pod", (chat_pods(injected=True),)),
+    ("00-first-pod", ([pod("curl-outside-1")],)),
     ("02-outside-not-injected", ([pod("curl-outside-1")],)),
     ("02-mesh-request", (inside(http_status=200, outcome=Outcome.MTLS),)),
     ("02-inside-client", (SOMETHING, [pod("curl-inside-1", injected=True)])),
@@ -102,6 +103,7 @@ FAILS = [
     ("02-injected-pods", (chat_pods(injected=True, ready=False),), "0/2"),
     ("02-inside-the-pod", (chat_pods(),), "has no istio-proxy"),
     ("02-inside-the-pod", ([],), "no chat pods"),
+    ("00-first-pod", ([],), "no pods"),
     ("02-outside-not-injected", ([pod("curl-outside-1", injected=True)],), "2/2"),
     ("02-mesh-request", (inside(**REFUSED),), "reset by peer"),
     ("02-mesh-request", (inside(http_status=200, outcome=Outcome.PLAINTEXT),), "in plaintext"),
@@ -192,9 +194,11 @@ def test_evidence_of_the_wrong_kind_fails_and_says_what_to_hand_in(evidence: tup
 
 
 def test_every_check_has_a_row_that_passes_and_one_that_fails() -> None:
+    # Lessons 00 to 04. The checks of later ones fail and pass on a cluster: tests/notebooks/test_steps.py.
     with_rows = {"03-certificate"}
-    assert set(CHECKS) == {row[0] for row in PASSES} | with_rows
-    assert set(CHECKS) == {row[0] for row in FAILS} | with_rows
+    early = {name for name in CHECKS if name < "05"}
+    assert early == {row[0] for row in PASSES} | with_rows
+    assert early == {row[0] for row in FAILS} | with_rows
 
 
 def test_an_unknown_name_lists_the_names_and_offers_the_nearest() -> None:

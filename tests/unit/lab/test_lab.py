@@ -143,7 +143,7 @@ def test_a_lab_closes_its_connections() -> None:
 
 
 def test_worlds_are_known_by_the_lessons_number() -> None:
-    assert find_world("03").application and not find_world("01").mesh
+    assert find_world("03").applications and not find_world("01").mesh
     with pytest.raises(InputError, match="no lesson '77'"):
         find_world("77")
 

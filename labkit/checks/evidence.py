@@ -1,0 +1,67 @@
+"""Evidence that several lessons collect in the same way, and the words for evidence that is handed in."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from labkit.checks.judging import APP
+from labkit.cluster import Cluster
+from labkit.cluster.kinds import POD
+from labkit.errors import LabError
+from labkit.observe.declared import EFFECTIVE_COLUMNS, effective_rows
+from labkit.observe.mesh import mesh_status
+from labkit.observe.objects import take_snapshot
+from labkit.observe.proxy import certificate
+from labkit.observe.waiting import wait_until_ready
+
+OUTSIDE = "default/curl-outside"
+BACKEND_URL = f"http://chatbackend-service.{APP}:5000/chat"
+FRONTEND_URL = f"http://chatfrontend-service.{APP}:80/healthz"
+MESSAGE = {"message": "hello from a check"}
+EXERCISE_SECONDS = 20.0  # a learner's pod that does not start shall not hold up the lesson
+
+OBSERVATION = "what lab.probe() returned"
+PODS = "a table of lab.pods()"
+STATUS = "what lab.mesh_status() returned"
+RETURNED = "what lab.attempt() returned"
+EFFECTIVE = "what lab.effective_mtls() returned"
+CERTIFICATE = "what lab.certificate_of() returned"
+
+
+def mesh(cluster: Cluster) -> tuple[Any, ...]:
+    """Whether there is a mesh."""
+    return (mesh_status(cluster),)
+
+
+def pods_of_app(cluster: Cluster) -> tuple[Any, ...]:
+    """The pods of the chat application."""
+    return (cluster.objects(POD, APP),)
+
+
+def pods_of_default(cluster: Cluster) -> tuple[Any, ...]:
+    """The pods of `default`."""
+    return (cluster.objects(POD, "default"),)
+
+
+def effective_rows_of(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
+    """The rows of `lab.effective_mtls`."""
+    rows = effective_rows(take_snapshot(cluster), namespace)
+    return [dict(zip(EFFECTIVE_COLUMNS, row, strict=True)) for row in rows]
+
+
+def effective(cluster: Cluster) -> tuple[Any, ...]:
+    """The effective modes of the chat application."""
+    return (effective_rows_of(cluster, APP),)
+
+
+def certificate_of_backend(cluster: Cluster) -> tuple[Any, ...]:
+    """The certificate of the chat application's backend."""
+    return (certificate(cluster, f"{APP}/chatbackend"),)
+
+
+def pods_when_ready(cluster: Cluster, workload: str) -> list[Any]:
+    """The pods of a workload's namespace, once the workload is ready, or as they are when it does not get ready."""
+    with contextlib.suppress(LabError):  # the check itself says what is missing
+        wait_until_ready(cluster, workload, limit=EXERCISE_SECONDS)
+    return cluster.objects(POD, workload.partition("/")[0])
