@@ -11,8 +11,10 @@ from typing import Any
 
 from labkit.errors import InputError
 from labkit.policy.configs import Meta, read_meta
+from labkit.policy.destination_rule import host_matches
 from labkit.policy.protocols import Protocol, protocol_of
 from labkit.policy.selection import narrowest, selector_labels
+from labkit.policy.virtual_service import VirtualService, destinations_for
 from labkit.policy.workload import Workload
 
 ALLOW_ANY, REGISTRY_ONLY = "ALLOW_ANY", "REGISTRY_ONLY"
@@ -30,6 +32,13 @@ class EgressHost:
         if wanted == "~" or wanted not in ("*", service_namespace):
             return False
         return self.host in ("*", host) or (self.host.startswith("*.") and host.endswith(self.host[1:]))
+
+    def lets_in(self, own_namespace: str, route: VirtualService) -> bool:
+        """Whether a VirtualService counts, by its own namespace and one of its hosts, which may be patterns."""
+        wanted = own_namespace if self.namespace == "." else self.namespace
+        if wanted == "~" or wanted not in ("*", route.meta.namespace):
+            return False
+        return any(host_matches(self.host, host) or host_matches(host, self.host) for host in route.hosts)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.host}"
@@ -73,6 +82,25 @@ class SidecarScope:
             if any(one.matches(own, service_namespace, host) for one in listener.hosts):
                 found |= {port for port in known if listener.port in (0, port)}
         return frozenset(found)
+
+    # pilot/pkg/model/sidecar.go selectVirtualServices
+    def routes_seen(self, routes: Iterable[VirtualService]) -> tuple[VirtualService, ...]:
+        """The VirtualServices that the proxy knows: by the namespace in which they stand, and the hosts they route."""
+        if not self.egress:
+            return tuple(routes)
+        own, entries = self.meta.namespace, [one for listener in self.egress for one in listener.hosts]
+        return tuple(route for route in routes if any(one.lets_in(own, route) for one in entries))
+
+    # pilot/pkg/model/sidecar.go collectImportedServices
+    def destinations(self, routes: Iterable[VirtualService], namespace: str) -> dict[str, frozenset[int]]:
+        """What the proxy may reach beside, because routes that it knows lead there: ports by host; 0 is all of them."""
+        found: dict[str, frozenset[int]] = {}
+        for listener in self.egress:
+            for route in routes:
+                if any(one.lets_in(self.meta.namespace, route) for one in listener.hosts):
+                    for host, port in destinations_for(route, namespace):
+                        found[host] = found.get(host, frozenset()) | {listener.port or port}
+        return found
 
 
 def parse_sidecar_scope(obj: Mapping[str, Any]) -> SidecarScope:

@@ -231,6 +231,19 @@ def tls_destinations_of(
                     yield new, route.destinations
 
 
+# pilot/pkg/model/virtualservice.go virtualServiceDestinationsFilteredBySourceNamespace
+def destinations_for(service: VirtualService, namespace: str) -> Iterator[tuple[str, int]]:
+    """(host, port) of everything that its routes lead clients of a namespace to, mirrors among them; 0 is any port."""
+    for route in service.http:
+        if any(match.source.namespace in ("", namespace) for match in route.matches):
+            for one in (*(weighted.destination for weighted in route.destinations), *(to for to, _ in route.mirrors)):
+                yield one.host, one.port
+    for bytes_route in (*service.tcp, *service.tls):
+        if any(source.namespace in ("", namespace) for source, _ in bytes_route.matches):
+            for weighted in bytes_route.destinations:
+                yield weighted.destination.host, weighted.destination.port
+
+
 def _specificity(pattern: str) -> tuple[bool, int]:
     return not pattern.startswith("*"), len(pattern)
 

@@ -109,7 +109,10 @@ class Router:
     # -- sidecars
 
     def _routed(self, client: Group, target: Target, request: RequestKind) -> tuple[Branch, ...]:
-        known = self.rules.virtual_services(target.host)
+        known: Iterable[VirtualService] = self.rules.virtual_services(target.host)
+        scope = self.rules.scope(client.workload) if known else None
+        if scope:
+            known = scope.routes_seen(known)
         if not known:
             return (Branch(target),)
         http = target.protocol.handled_as is Handling.HTTP or (

@@ -80,7 +80,7 @@ def make_proxy_config(
         return ProxyConfig(listeners, None, own)
     envoy_clusters = (
         *own,
-        *clusters.make_outbound_clusters(seen, sidecar, directory),
+        *clusters.make_outbound_clusters(scoping.reached_by(known, seen, sidecar), sidecar, directory),
         *special.make_probe_clusters(sidecar),
     )
     return patched(snapshot, sidecar, ProxyConfig(listeners, envoy_clusters, own))

@@ -1,7 +1,8 @@
 """What a Sidecar object leaves of the mesh for one proxy. Pure; which object counts is said in `policy.sidecar_scope`.
 
 1. Services that `egress` does not name have no listener and no Envoy cluster of their own.
-2. What an application still sends to them is unknown traffic. Under ALLOW_ANY it is passed on to where it was meant
+2. Routes of other namespaces than `egress` names do not count; where a route that counts leads can be reached.
+3. What an application still sends to them is unknown traffic. Under ALLOW_ANY it is passed on to where it was meant
    for, in plaintext, past every rule for that service; under REGISTRY_ONLY it ends here: 502 for HTTP, a closed
    connection for everything else (pilot/pkg/networking/core/httproute.go, `block_all`).
 """
@@ -49,7 +50,28 @@ def seen_by(snapshot: Snapshot, proxy: Sidecar) -> Snapshot:
     scope = scope_of(snapshot, proxy)
     if scope is None or not scope.egress:
         return snapshot
-    return replace(snapshot, services={one.key: one for one in _seen(scope, snapshot)})
+    routes = scope.routes_seen(snapshot.virtual_services)
+    configs = {**snapshot.configs, "VirtualService": routes}
+    return replace(snapshot, services={one.key: one for one in _seen(scope, snapshot)}, configs=configs)
+
+
+def reached_by(snapshot: Snapshot, seen: Snapshot, proxy: Sidecar) -> Snapshot:
+    """What a proxy is told of, and where the routes lead that it is told of: those services have Envoy clusters, and no
+    listeners. Of several with one host that of the proxy's own namespace counts.
+    """
+    scope = scope_of(snapshot, proxy)
+    if scope is None or seen is snapshot:
+        return seen
+    own = proxy.workload.namespace
+    services = dict(seen.services)
+    for host, ports in scope.destinations(seen.virtual_services, own).items():
+        same_name = [one for one in snapshot.services_in_order() if one.host == host]
+        if same_name and not any(one.host == host for one in seen.services.values()):
+            found = min(same_name, key=lambda one: one.namespace != own)
+            kept = tuple(port for port in found.ports if ports & {0, port.number})
+            if kept:
+                services[found.key] = replace(found, ports=kept)
+    return replace(seen, services=services)
 
 
 def _seen(scope: SidecarScope, snapshot: Snapshot) -> Iterator[Service]:
