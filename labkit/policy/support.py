@@ -12,8 +12,22 @@ from typing import Any
 WHOLE = ""
 """The path of a kind that is not acted on at all."""
 
+_WHOLE_POLICIES = ("spec.trafficPolicy", "spec.subsets.trafficPolicy")
+
+
+def _in_every_policy(
+    lines: Mapping[str, str],
+    policies: Sequence[str] = (*_WHOLE_POLICIES, *(f"{one}.portLevelSettings" for one in _WHOLE_POLICIES)),
+) -> dict[str, str]:
+    """What is said of a traffic policy, wherever a DestinationRule has one."""
+    return {f"{policy}.{path}": sentence for policy in policies for path, sentence in lines.items()}
+
+
 NOT_ACTED_ON: dict[str, dict[str, str]] = {
     "Gateway": {
+        "spec.servers.defaultEndpoint": "requests go where VirtualServices lead them",
+        "spec.servers.port.targetPort": "a gateway listens on the port that is named",
+        "spec.servers.tls.tlsCertificates.caCertificates": "clients are verified with the server's own caCertificates",
         "spec.servers.bind": "a gateway listens on its pod's address",
     },
     "RequestAuthentication": {
@@ -32,23 +46,56 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
         "spec.http.retries.retryRemoteLocalities": "one node is one locality",
         "spec.tls.match.destinationSubnets": "routes go by SNI and port alone",
         "spec.tcp.match.destinationSubnets": "routes go by port alone",
+        "spec.tcp.match.sourceSubnet": "routes go by port alone",
     },
     "DestinationRule": {
-        "spec.trafficPolicy.loadBalancer.consistentHash": "requests are balanced by LEAST_REQUEST instead",
-        "spec.trafficPolicy.loadBalancer.localityLbSetting": "one node is one locality",
-        "spec.trafficPolicy.loadBalancer.warmup": "new endpoints get their share at once",
-        "spec.trafficPolicy.portLevelSettings.loadBalancer.consistentHash": "LEAST_REQUEST balances instead",
+        **_in_every_policy(
+            {
+                "tls.caCrl": "revocation lists are not read",
+                "loadBalancer.consistentHash": "requests are balanced by LEAST_REQUEST instead",
+                "loadBalancer.localityLbSetting": "one node is one locality",
+                "loadBalancer.warmup": "new endpoints get their share at once",
+                "loadBalancer.warmupDurationSecs": "new endpoints get their share at once",
+                "connectionPool.tcp.maxConnectionDuration": "connections end when a side ends them",
+                "connectionPool.tcp.idleTimeout": "connections of TCP stay open for an hour without bytes",
+                "connectionPool.http.maxConcurrentStreams": "HTTP/2 keeps Envoy's limit",
+                "connectionPool.http.useClientProtocol": "the port's protocol decides",
+                "connectionPool.http.h2UpgradePolicy": "HTTP/1.1 stays HTTP/1.1",
+            }
+        ),
+        **_in_every_policy(
+            {
+                "tunnel": "connections are not tunnelled",
+                "proxyProtocol": "the PROXY protocol is not spoken",
+                "retryBudget": "retries are limited by maxRetries alone",
+            },
+            _WHOLE_POLICIES,
+        ),
         "spec.trafficPolicy.tls.credentialName": "sidecars take certificates from files alone",
         "spec.trafficPolicy.portLevelSettings.tls.credentialName": "sidecars take certificates from files alone",
-        "spec.trafficPolicy.tunnel": "connections are not tunnelled",
-        "spec.trafficPolicy.proxyProtocol": "the PROXY protocol is not spoken",
-        "spec.subsets.trafficPolicy.loadBalancer.consistentHash": "requests are balanced by LEAST_REQUEST instead",
     },
     "AuthorizationPolicy": {
         "spec.targetRef": "policies are for workloads by selector here",
         "spec.targetRefs": "policies are for workloads by selector here",
     },
+    "ServiceEntry": {
+        "spec.addresses": "pods find the host by its name, at an address of the embedded cluster's own plan",
+        "spec.endpoints.network": "there is one network",
+        "spec.endpoints.locality": "one node is one locality",
+    },
+    "WorkloadEntry": {
+        "spec.network": "there is one network",
+        "spec.locality": "one node is one locality",
+    },
     "Sidecar": {
+        "spec.inboundConnectionPool": "what comes in is not limited",
+        "spec.ingress.connectionPool": "what comes in is not limited",
+        "spec.ingress.bind": "listeners stand where the address plan puts them",
+        "spec.ingress.captureMode": "listeners stand where the address plan puts them",
+        "spec.ingress.port.targetPort": "defaultEndpoint says where the application listens",
+        "spec.egress.captureMode": "listeners stand where the address plan puts them",
+        "spec.egress.port.protocol": "the Service says what its port speaks",
+        "spec.egress.port.targetPort": "the Service says where its port leads",
         "spec.ingress.tls": "ingress listeners follow PeerAuthentication here",
         "spec.egress.bind": "listeners stand where the address plan puts them",
         "spec.outboundTrafficPolicy.egressProxy": "unknown traffic is passed on directly",
@@ -56,9 +103,19 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
     "EnvoyFilter": {
         "spec.targetRefs": "filters are for workloads by workloadSelector here",
         "spec.configPatches.match.proxy": "all proxies are of one version, so this matches every one",
+        "spec.configPatches.match.waypoint": "there are no waypoints",
+        "spec.configPatches.match.listener.portName": "listeners are told apart by portNumber and name",
+        "spec.configPatches.match.routeConfiguration.portName": "route configurations are told apart by portNumber",
+        "spec.configPatches.match.routeConfiguration.gateway": "route configurations are told apart by portNumber",
+        "spec.configPatches.patch.filterClass": "a filter stands where operation and match put it",
     },
     "WasmPlugin": {
         "spec.sha256": "the module is not checked against it",
+        "spec.imagePullPolicy": "modules are files, and nothing is pulled",
+        "spec.imagePullSecret": "modules are files, and nothing is pulled",
+        "spec.verificationKey": "the module is not checked against it",
+        "spec.type": "plugins run among the HTTP filters",
+        "spec.targetRef": "plugins are for workloads by selector here",
         "spec.targetRefs": "plugins are for workloads by selector here",
     },
     "ProxyConfig": {"spec.image": "there is one image of the proxy"},

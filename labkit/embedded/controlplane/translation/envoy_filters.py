@@ -152,11 +152,18 @@ def _in_routes(patch: ConfigPatch, listener: Config, manager: Config) -> Iterato
     host = wanted.get("vhost") or {}
     hosts = routes.setdefault("virtual_hosts", [])
     if patch.apply_to == "VIRTUAL_HOST":
-        yield hosts, lambda one: not host.get("name") or one.get("name") == host["name"]
+        yield hosts, lambda one: _is_host(host, one)
         return
     for one in hosts:
-        if not host.get("name") or one.get("name") == host["name"]:
+        if _is_host(host, one):
             yield one.setdefault("routes", []), lambda route: _is_route(host.get("route") or {}, route)
+
+
+def _is_host(wanted: Mapping[str, Any], host: Config) -> bool:
+    domain = wanted.get("domainName")
+    return (not wanted.get("name") or host.get("name") == wanted["name"]) and (
+        not domain or domain in (host.get("domains") or ())
+    )
 
 
 def _is_route(wanted: Mapping[str, Any], route: Config) -> bool:
