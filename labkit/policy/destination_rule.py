@@ -189,6 +189,20 @@ def destination_rule(
     return None
 
 
+# pilot/pkg/networking/core/cluster_tls.go buildUpstreamClusterTLSContext
+def client_credentials(rules: Iterable[DestinationRule], proxy: Workload, *, gateway: bool) -> set[str]:
+    """The Secrets that rules may make a proxy use towards servers: a gateway's any, a sidecar's if they select it."""
+    chosen = [
+        one
+        for one in rules
+        if gateway
+        or (one.selector and one.meta.namespace == proxy.namespace and labels_match(one.selector, proxy.labels))
+    ]
+    policies = [one for rule in chosen for one in (rule.policy, *(subset.policy for subset in rule.subsets)) if one]
+    settings = [one.tls for policy in policies for one in (policy, *policy.ports.values()) if one.tls]
+    return {one.credential_name for one in settings} - {""}
+
+
 def _most_specific(rules: Iterable[DestinationRule], client: Workload, host: str) -> DestinationRule | None:
     usable = [
         one

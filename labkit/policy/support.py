@@ -52,7 +52,6 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
         **_in_every_policy(
             {
                 "tls.caCrl": "revocation lists are not read",
-                "loadBalancer.consistentHash": "requests are balanced by LEAST_REQUEST instead",
                 "loadBalancer.localityLbSetting": "one node is one locality",
                 "loadBalancer.warmup": "new endpoints get their share at once",
                 "loadBalancer.warmupDurationSecs": "new endpoints get their share at once",
@@ -71,8 +70,6 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
             },
             _WHOLE_POLICIES,
         ),
-        "spec.trafficPolicy.tls.credentialName": "sidecars take certificates from files alone",
-        "spec.trafficPolicy.portLevelSettings.tls.credentialName": "sidecars take certificates from files alone",
     },
     "AuthorizationPolicy": {
         "spec.targetRef": "policies are for workloads by selector here",
@@ -137,8 +134,6 @@ def not_acted_on(obj: Mapping[str, Any]) -> tuple[str, ...]:
     if kind == "ServiceEntry":
         patterns = sorted(host for host in _at(obj, ["spec", "hosts"]) if str(host).startswith("*"))
         found += [f"host {one} has no effect: pods of the embedded mesh find only whole names" for one in patterns]
-    if kind == "DestinationRule" and "PASSTHROUGH" in _at(obj, ["spec", "trafficPolicy", "loadBalancer", "simple"]):
-        found.append("loadBalancer.simple PASSTHROUGH has no effect: LEAST_REQUEST balances instead")
     if kind == "Telemetry":
         named = set(_at(obj, ["spec", "metrics", "overrides", "match", "metric"]))
         found += [f"metric {one} is never counted: messages of gRPC are not seen" for one in sorted(named & _MESSAGES)]

@@ -188,15 +188,16 @@ class Pusher:
         sidecar = self.state.sidecars[key]
         self.certificates.ensure(snapshot.mesh, sidecar, self._clock())
         self._served.add(key)
-        if sidecar.gateway:
-            self._write_credentials(snapshot, sidecar)
+        self._write_credentials(snapshot, sidecar)
         before = self._own.pop(key, None)
         config = make_proxy_config(snapshot, sidecar, self.delivery.directory(key), own_before=before)
         self._own[key] = config.own_clusters
         return config
 
     def _write_credentials(self, snapshot: Snapshot, proxy: Sidecar) -> None:
-        """The certificates that a gateway's servers name. What is missing is not sent, so handshakes are cut."""
+        """The certificates that a gateway's servers and DestinationRules name. What is missing is not sent, so
+        handshakes are cut.
+        """
         directory = self.delivery.directory(proxy.key)
         documents = gateway_tls.file_secrets(snapshot, proxy)
         presented = gateway_tls.certificates_of(snapshot, proxy)

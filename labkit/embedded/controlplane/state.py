@@ -31,6 +31,7 @@ from labkit.embedded.controlplane.translation.outside import with_outside
 from labkit.embedded.wire import RENEW_CONNECTIONS
 from labkit.errors import InputError
 from labkit.policy.credentials import Credential, is_credential, read_credential
+from labkit.policy.destination_rule import client_credentials
 from labkit.policy.peer_authentication import EffectiveMTLS
 from labkit.policy.request_authentication import KeySource
 from labkit.policy.workload import Workload, workload_from_pod
@@ -145,14 +146,19 @@ class State:
             self.dirt.shared = True
 
     def on_secret(self, event: str, obj: Object) -> None:
-        """A Secret, of which only certificates for gateways are kept."""
+        """A Secret, of which only certificates for gateways and DestinationRules are kept."""
         key = _key(obj)
         data = {} if event == "DELETED" else _decoded(obj.get("data") or {})
         wanted = data if is_credential(data) else None
         if wanted != self._secrets.get(key):
             _store(self._secrets, key, wanted)
             self.dirt.because.add(_reference("Secret", obj))
-            self.dirt.sidecars |= {one for one, proxy in self.sidecars.items() if proxy.gateway and one[0] == key[0]}
+            neighbours = {one: proxy for one, proxy in self.sidecars.items() if one[0] == key[0]}
+            self.dirt.sidecars |= {one for one, proxy in neighbours.items() if self._uses_secrets(proxy)}
+
+    def _uses_secrets(self, proxy: Sidecar) -> bool:
+        rules = self.configs("DestinationRule")
+        return proxy.gateway or bool(client_credentials(rules, proxy.workload, gateway=False))
 
     def credential(self, namespace: str, name: str) -> Credential:
         """What the Secrets of a namespace say under a `credentialName`."""

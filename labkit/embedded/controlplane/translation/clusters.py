@@ -23,6 +23,7 @@ from labkit.embedded.controlplane.translation.traffic_policy import (
     apply_names_of_requests,
     apply_traffic_policy,
     originates,
+    passes_through,
     rule_socket,
 )
 from labkit.embedded.envoy_messages import Config, lb_endpoint
@@ -127,6 +128,10 @@ def make_service_cluster(
     }
     policy = rule.traffic_policy(port.number, subset_name) if rule else TrafficPolicy()
     apply_traffic_policy(cluster, policy)
+    passes = passes_through(policy) and to_address_of(sidecar, service)
+    if passes:
+        cluster |= {"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}
+        del cluster["load_assignment"]
     sni = auto_sni(port.number, service.host, subset_name)
     identities = endpoint_identities(snapshot, service, port)
     if policy.tls is not None:
@@ -141,10 +146,13 @@ def make_service_cluster(
             sni=sni,
             identities=identities,
             http2=port.protocol in SPEAKS_HTTP2,
-            selected=bool(rule and rule.selector),
+            by_name=sidecar.gateway or bool(rule and rule.selector),
         )
         if socket:
             cluster["transport_socket"] = socket
+    elif passes:
+        if _all_answer_mtls(snapshot, service, port):
+            cluster["transport_socket"] = tls.client_socket(snapshot.mesh, directory, sni, identities)
     elif uses_auto_mtls(snapshot, service):
         cluster["transport_socket_matches"] = [
             {
@@ -155,6 +163,23 @@ def make_service_cluster(
             {"name": SOCKET_MATCH_DISABLED, "match": {}, "transport_socket": tls.raw_socket()},
         ]
     return cluster
+
+
+def to_address_of(sidecar: Sidecar, service: Service) -> bool:
+    """Whether the application meant an address of this service that can be called: not at a gateway, not outside."""
+    return not sidecar.gateway and bool(service.cluster_ip) and not service.hostname
+
+
+def _all_answer_mtls(snapshot: Snapshot, service: Service, port: ServicePort) -> bool:
+    """Where no endpoint is chosen, all are sent mTLS or none."""
+    known = snapshot.endpoints.get(service.key, {}).get(port.name, ())
+    decision, _ = service_tls(
+        snapshot.namespace_mode(service.namespace),
+        enable_auto_mtls=snapshot.mesh.auto_mtls,
+        mesh_external=service.mesh_external,
+        original_destination=[one.workload for one in known if one.workload],
+    )
+    return decision is ServiceTLS.ISTIO_MUTUAL and all(one.workload for one in known)
 
 
 def _found_by(snapshot: Snapshot, service: Service, port: ServicePort, sidecar: Sidecar) -> Config:

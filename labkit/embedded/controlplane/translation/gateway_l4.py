@@ -38,14 +38,14 @@ def chains(snapshot: Snapshot, proxy: Sidecar, directory: Path, gateway: Gateway
         return [
             {
                 "filter_chain_match": network_chains.by_sni(names),
-                "filters": network_chains.bytes_to(snapshot, destinations, server.port, before),
+                "filters": network_chains.bytes_to(snapshot, proxy, destinations, server.port, before),
             }
             for names, destinations in found
         ]
     destinations = tcp_destinations_of(routed, proxy.workload, server.port, gateway.name)
     if not destinations:
         return []
-    chain: Config = {"filters": network_chains.bytes_to(snapshot, destinations, server.port, before)}
+    chain: Config = {"filters": network_chains.bytes_to(snapshot, proxy, destinations, server.port, before)}
     if server.terminates:
         chain["filter_chain_match"] = network_chains.by_sni(server.sni_names)
         chain["transport_socket"] = server_context(snapshot, directory, server)

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from labkit.embedded.controlplane.translation import tls
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
-from labkit.embedded.envoy_messages import SECRET_TYPE, TYPE, Config, discovery_response, rest_source
+from labkit.embedded.controlplane.translation.tls import ca_secret, certificate_secret, credential_sds
+from labkit.embedded.envoy_messages import SECRET_TYPE, TYPE, Config, discovery_response
 from labkit.policy.credentials import Credential
+from labkit.policy.destination_rule import client_credentials
 from labkit.policy.gateway import Server, Serves, gateways_for
 from labkit.policy.inbound import SERVER_ALPN_HTTP, SERVER_ALPN_TCP
 
@@ -39,16 +41,6 @@ CIPHER_SUITES = frozenset(
 )
 
 
-def certificate_secret(credential: str) -> str:
-    """The SDS name of a credential's certificate; Kubernetes' names are safe in paths."""
-    return f"credential-{credential}"
-
-
-def ca_secret(credential: str) -> str:
-    """The SDS name of what clients' certificates are verified with."""
-    return f"credential-{credential}-cacert"
-
-
 def server_context(snapshot: Snapshot, directory: Path, server: Server) -> Config:
     """The transport socket of a server that terminates."""
     mesh_own = server.tls_mode == "ISTIO_MUTUAL"
@@ -60,13 +52,13 @@ def server_context(snapshot: Snapshot, directory: Path, server: Server) -> Confi
         names = [*map(certificate_secret, server.credential_names), *(name for name, _ in _file_certificates(server))]
         common = {
             "alpn_protocols": list(alpn),
-            "tls_certificate_sds_secret_configs": [_sds(name) for name in names],
+            "tls_certificate_sds_secret_configs": [credential_sds(name) for name in names],
         }
     if mesh_own or server.tls_mode in _ASKS:
         asked = common.setdefault("combined_validation_context", {})
         asked["default_validation_context"] = _expected(server)
         if not mesh_own:
-            asked["validation_context_sds_secret_config"] = _sds(_ca_name(server))
+            asked["validation_context_sds_secret_config"] = credential_sds(_ca_name(server))
     if limits := _limits(server):
         common["tls_params"] = limits
     return {
@@ -101,11 +93,6 @@ def _limits(server: Server) -> Config:
     return {name: value for name, value in found.items() if value}
 
 
-def _sds(name: str) -> Config:
-    # Without a limit the whole listener would wait for a Secret that nobody has made.
-    return {"name": name, "sds_config": {**rest_source(), "initial_fetch_timeout": "1s"}}
-
-
 def _ca_name(server: Server) -> str:
     if server.ca_credential:
         return ca_secret(server.ca_credential)
@@ -125,8 +112,11 @@ def _file_name(kind: str, *paths: str) -> str:
 
 
 def credentials_of(snapshot: Snapshot, proxy: Sidecar) -> list[str]:
-    """The credentials that a gateway pod needs, by name."""
-    names = {
+    """The credentials that a proxy needs, by name: those of a gateway's servers, and those of DestinationRules."""
+    names = client_credentials(snapshot.destination_rules, proxy.workload, gateway=proxy.gateway)
+    if not proxy.gateway:
+        return sorted(names)
+    names |= {
         name
         for one in _servers(snapshot, proxy)
         for name in (*one.credential_names, one.ca_credential if one.tls_mode in _ASKS else "")
@@ -135,12 +125,12 @@ def credentials_of(snapshot: Snapshot, proxy: Sidecar) -> list[str]:
 
 
 def certificates_of(snapshot: Snapshot, proxy: Sidecar) -> set[str]:
-    """Of these credentials, those that a certificate and its key are asked of."""
+    """Of these credentials, those that a certificate and its key are asked of by servers."""
     return {name for one in _servers(snapshot, proxy) for name in one.credential_names}
 
 
 def _servers(snapshot: Snapshot, proxy: Sidecar) -> Iterable[Server]:
-    gateways = gateways_for(snapshot.gateways, proxy.workload)
+    gateways = gateways_for(snapshot.gateways, proxy.workload) if proxy.gateway else ()
     return [server for gateway in gateways for server in gateway.servers if server.terminates]
 
 

@@ -360,6 +360,13 @@ class Snapshot:
             self.destination_rules, client, service.namespace, service.host, self.mesh.root_namespace
         )
 
+    @cached_property
+    def some_pass_through(self) -> bool:
+        """Whether a rule leads connections where the application meant (`loadBalancer.simple: PASSTHROUGH`)."""
+        levels = (one for rule in self.destination_rules for one in (rule.policy, *(s.policy for s in rule.subsets)))
+        policies = (one for level in levels if level for one in (level, *level.ports.values()))
+        return any((one.load_balancer or {}).get("simple") == "PASSTHROUGH" for one in policies)
+
     @property
     def sidecar_scopes(self) -> tuple[SidecarScope, ...]:
         return self.configs.get("Sidecar", ())

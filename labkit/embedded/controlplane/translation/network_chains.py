@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from labkit.embedded.controlplane.translation import filters
+from labkit.embedded.controlplane.translation import filters, hashing
 from labkit.embedded.controlplane.translation.destinations import destination_cluster, tcp_destinations
-from labkit.embedded.controlplane.translation.model import Snapshot
+from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.envoy_messages import Config
 from labkit.policy.virtual_service import WeightedDestination
 
 
 def bytes_to(
-    snapshot: Snapshot, destinations: Sequence[WeightedDestination], port: int, before: Iterable[Config] = ()
+    snapshot: Snapshot,
+    sender: Sidecar,
+    destinations: Sequence[WeightedDestination],
+    port: int,
+    before: Iterable[Config] = (),
 ) -> list[Config]:
     """The network filters that hand bytes to destinations, after the filters `before`."""
     first = destination_cluster(snapshot, destinations[0].destination, port)
@@ -24,7 +28,18 @@ def bytes_to(
     settings = proxy["typed_config"]
     del settings["cluster"]
     settings |= tcp_destinations(snapshot, destinations, port)
-    return [*before, proxy]
+    # Among several destinations, the rule of the first one's service decides, and no subset of it.
+    meant = destinations[0].destination
+    subset = meant.subset if len(destinations) == 1 else ""
+    sources = hashing.of_connections(snapshot, sender, snapshot.service_named(meant.host), subset)
+    return [*before, hashed(proxy, sources)]
+
+
+def hashed(proxy: Config, policies: Sequence[Config]) -> Config:
+    """A TCP proxy that chooses endpoints by a hash, if there are policies for it."""
+    if policies:
+        proxy["typed_config"]["hash_policy"] = list(policies)
+    return proxy
 
 
 def by_sni(names: Iterable[str]) -> Config:

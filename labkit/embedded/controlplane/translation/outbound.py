@@ -11,6 +11,7 @@ from __future__ import annotations
 from labkit.embedded import addresses
 from labkit.embedded.controlplane.translation import (
     filters,
+    hashing,
     network_chains,
     order,
     route_policies,
@@ -37,8 +38,24 @@ def make_outbound_listeners(snapshot: Snapshot, sidecar: Sidecar) -> list[Config
     for service, port in captured_ports(snapshot):
         address = (addresses.captured_ip(sidecar.address, service.cluster_ip), addresses.listen_port(port.number))
         if address not in listeners:
-            listeners[address] = _listener(snapshot, sidecar, service, port, address)
+            listener = _listener(snapshot, sidecar, service, port, address)
+            listeners[address] = _meant(listener, service, port) if snapshot.some_pass_through else listener
     return list(listeners.values())
+
+
+def _meant(listener: Config, service: Service, port: ServicePort) -> Config:
+    """Remember which address the application called, for Envoy clusters that pass on to it."""
+    if service.hostname:
+        return listener
+    address = filters.to_address(service.cluster_ip, addresses.listen_port(port.number))
+
+    def first(chain: Config) -> Config:
+        return {**chain, "filters": [address, *chain["filters"]]}
+
+    result = {**listener, "filter_chains": [first(one) for one in listener["filter_chains"]]}
+    if "default_filter_chain" in listener:
+        result["default_filter_chain"] = first(listener["default_filter_chain"])
+    return result
 
 
 def _listener(
@@ -78,7 +95,14 @@ def _http(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServiceP
     name = f"{service.host}:{port.number}"
     rule = snapshot.rule_for(sidecar.workload, service)
     offered = [] if originates_tls(rule, port.number) else [filters.http_alpn(*alpn)]
-    route = {"cluster": cluster_name(service, port), "timeout": "0s", "retry_policy": route_policies.RETRIES}
+    hashed = hashing.of_service(rule, port.number)
+    route: Config = {
+        "cluster": cluster_name(service, port),
+        "timeout": "0s",
+        "retry_policy": route_policies.retry_policy(None, stays=bool(hashed)),
+    }
+    if policies := hashing.hash_policies(hashed):
+        route["hash_policy"] = policies
     route_config = filters.single_route(name, name, route)
     asked: list[Config] = []
     if routed := virtual_service_for(snapshot.virtual_services, sidecar.workload, service.host):
@@ -100,8 +124,13 @@ def _bytes(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: Service
     destinations = tcp_destinations_of(routed, sidecar.workload, port.number)
     before = order.network_filters(snapshot, sidecar, order.Side.OUTBOUND)
     if destinations:
-        return network_chains.bytes_to(snapshot, destinations, port.number, before)
-    return [*before, filters.tcp_proxy(cluster_name(service, port))]
+        return network_chains.bytes_to(snapshot, sidecar, destinations, port.number, before)
+    return [*before, _own_bytes(snapshot, sidecar, service, port)]
+
+
+def _own_bytes(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort) -> Config:
+    hashed = hashing.of_connections(snapshot, sidecar, service)
+    return network_chains.hashed(filters.tcp_proxy(cluster_name(service, port)), hashed)
 
 
 def _by_sni(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort) -> Config:
@@ -113,13 +142,13 @@ def _by_sni(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: Servic
     routed = routings_of(snapshot.virtual_services, sidecar.workload, service.host)
     found = list(tls_destinations_of(routed, sidecar.workload, port.number))
     before = order.network_filters(snapshot, sidecar, order.Side.OUTBOUND)
-    own = [*before, filters.tcp_proxy(cluster_name(service, port))]
+    own = [*before, _own_bytes(snapshot, sidecar, service, port)]
     if not found:
         return {"filter_chains": [{"filters": own}]}
     chains: list[Config] = [
         {
             "filter_chain_match": network_chains.by_sni(names),
-            "filters": network_chains.bytes_to(snapshot, destinations, port.number, before),
+            "filters": network_chains.bytes_to(snapshot, sidecar, destinations, port.number, before),
         }
         for names, destinations in found
     ]

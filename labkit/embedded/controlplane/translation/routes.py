@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from labkit.embedded.controlplane.translation import hashing
 from labkit.embedded.controlplane.translation.destinations import destination_cluster, shared
 from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE
 from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
@@ -106,7 +107,7 @@ def _route(
     elif route.direct_response is not None:
         result["direct_response"] = _direct_response(route.direct_response)
     else:
-        result["route"] = _action(snapshot, proxy, route, match, port)
+        result["route"] = _action(snapshot, proxy, route, port)
         if len(route.destinations) == 1:
             header_operations(result, route.destinations[0].headers)
     if asked := per_filter(route.fault, route.cors):
@@ -117,12 +118,15 @@ def _route(
 # Actions
 
 
-def _action(snapshot: Snapshot, proxy: Sidecar, route: HttpRoute, match: HttpMatch, port: int) -> Config:
+def _action(snapshot: Snapshot, proxy: Sidecar, route: HttpRoute, port: int) -> Config:
     action: Config = {
         **_clusters(snapshot, route.destinations, port),
         "timeout": as_protobuf(route.timeout, "timeout") if route.timeout else "0s",
     }
-    if retries := retry_policy(route.retries):
+    hashes = [hashing.of_destination(snapshot, proxy, one.destination) for one, _ in shared(route.destinations)]
+    if policies := [policy for one in hashes for policy in hashing.hash_policies(one)]:
+        action["hash_policy"] = policies
+    if retries := retry_policy(route.retries, stays=len(route.destinations) == 1 and bool(hashes[0])):
         action["retry_policy"] = retries
     host = authority(route.headers)
     if route.rewrite:

@@ -80,9 +80,12 @@ def origination_socket(settings: ClientTLSSettings, *, sni: str, http2: bool) ->
     """The transport socket SIMPLE or MUTUAL: TLS that has nothing to do with the mesh.
 
     Without `caCertificates` the system's authorities are trusted, so the certificate of a sidecar is not accepted.
-    Certificates are files on the machine; a Secret (`credentialName`) is for gateways.
+    Certificates are files on the machine, or with `credentialName` in a Secret of the proxy's namespace.
     """
     context: Config = {"alpn_protocols": ["h2"] if http2 else []}
+    if settings.credential_name:
+        _by_name(context, settings)
+        return _upstream(context, sni)
     # No certificate is better than one without a file, for which Envoy would refuse the whole cluster.
     if settings.mode is ClientTLSMode.MUTUAL and settings.client_certificate:
         context["tls_certificates"] = [
@@ -94,13 +97,48 @@ def origination_socket(settings: ClientTLSSettings, *, sni: str, http2: bool) ->
     if not settings.insecure_skip_verify:
         trusted = settings.ca_certificates
         validation: Config = {"trusted_ca": {"filename": trusted}} if trusted else {"system_root_certs": {}}
-        if settings.subject_alt_names:
-            validation["match_typed_subject_alt_names"] = [
-                {"san_type": kind, "matcher": {"exact": name}}
-                for name in settings.subject_alt_names
-                for kind in ("DNS", "URI", "IP_ADDRESS")
-            ]
-        context["validation_context"] = validation
+        context["validation_context"] = {**validation, **_expected_names(settings)}
+    return _upstream(context, sni)
+
+
+# pilot/pkg/security/model/authentication.go ApplyCustomSDSToClientCommonTLSContext
+def _by_name(context: Config, settings: ClientTLSSettings) -> None:
+    """Take certificates from a Secret: the client's own for MUTUAL, and the authority that the server is held to."""
+    name = settings.credential_name
+    if settings.mode is ClientTLSMode.MUTUAL:
+        context["tls_certificate_sds_secret_configs"] = [credential_sds(certificate_secret(name))]
+    if not settings.insecure_skip_verify:
+        context["combined_validation_context"] = {
+            "default_validation_context": _expected_names(settings),
+            "validation_context_sds_secret_config": credential_sds(ca_secret(name)),
+        }
+
+
+def _expected_names(settings: ClientTLSSettings) -> Config:
+    names = [
+        {"san_type": kind, "matcher": {"exact": name}}
+        for name in settings.subject_alt_names
+        for kind in ("DNS", "URI", "IP_ADDRESS")
+    ]
+    return {"match_typed_subject_alt_names": names} if names else {}
+
+
+def certificate_secret(credential: str) -> str:
+    """The SDS name of a credential's certificate; Kubernetes' names are safe in paths."""
+    return f"credential-{credential}"
+
+
+def ca_secret(credential: str) -> str:
+    """The SDS name of what peers' certificates are verified with."""
+    return f"credential-{credential}-cacert"
+
+
+def credential_sds(name: str) -> Config:
+    """Where a credential comes from. Without a limit everything would wait for a Secret that nobody has made."""
+    return {"name": name, "sds_config": {**rest_source(), "initial_fetch_timeout": "1s"}}
+
+
+def _upstream(context: Config, sni: str) -> Config:
     result: Config = {"@type": f"{_TLS_TYPES}.UpstreamTlsContext", "common_tls_context": context}
     if sni:
         result["sni"] = sni

@@ -1,7 +1,7 @@
 """A DestinationRule's traffic policy as settings of an Envoy cluster: TLS, load balancing, pools, outliers. Pure.
 
-pilot/pkg/networking/core/cluster_traffic_policy.go and cluster_tls.go of istio/istio. Simplified: `loadBalancer`
-knows its simple modes; consistentHash and localities change nothing (one node is one locality).
+pilot/pkg/networking/core/cluster_traffic_policy.go and cluster_tls.go of istio/istio. Simplified: localities change
+nothing (one node is one locality).
 """
 
 from __future__ import annotations
@@ -29,11 +29,27 @@ _BALANCERS = {
 
 def apply_traffic_policy(cluster: Config, policy: TrafficPolicy) -> None:
     """Bring everything but TLS into an Envoy cluster."""
-    simple = (policy.load_balancer or {}).get("simple")
-    cluster["lb_policy"] = _BALANCERS.get(str(simple), "LEAST_REQUEST")
+    _load_balancer(cluster, policy.load_balancer or {})
     _connection_pool(cluster, policy.connection_pool or {})
     if policy.outlier_detection is not None:
         _outliers(cluster, policy.outlier_detection)
+
+
+def _load_balancer(cluster: Config, written: Mapping[str, Any]) -> None:
+    cluster["lb_policy"] = _BALANCERS.get(str(written.get("simple")), "LEAST_REQUEST")
+    hashed = written.get("consistentHash")
+    if hashed is None:
+        return
+    # pilot/pkg/networking/core/cluster_traffic_policy.go ApplyRingHashLoadBalancer
+    if hashed.get("maglev") is not None:
+        cluster["lb_policy"] = "MAGLEV"
+        if size := hashed["maglev"].get("tableSize"):
+            cluster["maglev_lb_config"] = {"table_size": int(size)}
+        return
+    cluster["lb_policy"] = "RING_HASH"
+    size = (hashed.get("ringHash") or {}).get("minimumRingSize") or hashed.get("minimumRingSize")
+    if size or hashed.get("ringHash") is None:
+        cluster["ring_hash_lb_config"] = {"minimum_ring_size": int(size or 1024)}
 
 
 def _connection_pool(cluster: Config, pool: Mapping[str, Any]) -> None:
@@ -99,6 +115,11 @@ def _outliers(cluster: Config, written: Mapping[str, Any]) -> None:
     cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": healthy}}
 
 
+def passes_through(policy: TrafficPolicy) -> bool:
+    """Whether connections go where the application meant, without a choice among endpoints."""
+    return (policy.load_balancer or {}).get("simple") == "PASSTHROUGH"
+
+
 def originates(settings: ClientTLSSettings) -> bool:
     """Whether this is TLS of another kind than the mesh's."""
     return settings.mode in (ClientTLSMode.SIMPLE, ClientTLSMode.MUTUAL)
@@ -123,12 +144,12 @@ def rule_socket(
     sni: str,
     identities: tuple[str, ...],
     http2: bool,
-    selected: bool,
+    by_name: bool,
 ) -> Config | None:
     """The one transport socket for all endpoints that a rule asks for; None sends plaintext.
 
-    `selected`: the rule has a workloadSelector. Without one a sidecar ignores `credentialName`, and then it sends
-    plaintext.
+    `by_name`: whether the proxy may use `credentialName`, as gateways may, and sidecars that a rule selects. One that
+    may not sends plaintext.
     """
     if settings.mode is ClientTLSMode.DISABLE:
         return None
@@ -137,6 +158,6 @@ def rule_socket(
         names = settings.subject_alt_names
         expected = names if names else identities
         return tls.client_socket(mesh, directory, settings.sni or sni, expected)
-    if settings.credential_name and not selected:
+    if settings.credential_name and not by_name:
         return None
     return tls.origination_socket(settings, sni=settings.sni, http2=http2)
