@@ -45,9 +45,9 @@ def ready(what: str) -> Act:
     return lambda lab: lab.wait_until_ready(what)
 
 
-def mode(mode: str, namespace: str) -> Act:
-    """`lab.set_mtls_mode`."""
-    return lambda lab: lab.set_mtls_mode(mode, namespace)
+def mode(mode: str, namespace: str, name: str = "default") -> Act:
+    """`lab.set_mtls_mode`: the namespace-wide PeerAuthentication of that name."""
+    return lambda lab: lab.set_mtls_mode(mode, namespace, name=name)
 
 
 def run(*acts: Act) -> Act:

@@ -1,6 +1,6 @@
 """Lesson 00: start the lab and meet a pod."""
 
-from labkit.course.acts import apply, delete, look, ready, run
+from labkit.course.acts import apply, look, ready, run
 from labkit.course.model import Lesson, Prediction, Question, Step, World
 
 OUTSIDE = "manifests/apps/curl-outside/curl-outside.yaml"
@@ -10,15 +10,12 @@ LESSON = Lesson(
     title="Start the lab and meet a pod",
     world=World(mesh=False),
     steps=(
-        Step(
-            "Ask the cluster", look, checks=("00-cluster-answers", "00-no-mesh"), without=lambda lab: lab.install_mesh()
-        ),
+        Step("Ask the cluster", look, checks=("00-no-mesh",), without=lambda lab: lab.install_mesh()),
         Step(
             "Run curl-outside",
             run(apply(OUTSIDE), ready("default/curl-outside")),
             checks=("00-first-pod",),
             covers=("A12",),
-            without=delete(OUTSIDE),
         ),
     ),
     predictions={

@@ -18,7 +18,12 @@ LESSON = Lesson(
             without=mode("STRICT", "azureopenai"),
         ),
         Step("Apply STRICT", apply(STRICT), ("04-strict-declared", "04-plaintext-refused"), covers=("A14", "A15")),
-        Step("Ask from inside", look, ("04-mesh-client-accepted",), without=mode("DISABLE", "azureopenai")),
+        Step(
+            "Ask from inside",
+            look,
+            ("04-mesh-client-accepted",),
+            without=mode("DISABLE", "azureopenai", "azureopenai-mtls"),
+        ),
     ),
     predictions={
         "04.1": Prediction(
