@@ -227,12 +227,12 @@ class Course:
         self._drill, self._hints = found.name, 0
         return DrillSheet(found.name, found.title, found.story, found.hints)
 
-    def check_drill(self) -> DrillResult:
-        """Whether the drill is healed; if so, the cause and the shortest repair."""
+    def check_drill(self, name: str = "") -> DrillResult:
+        """Whether the running drill (or one by its name) is healed; if so, the cause and the shortest repair."""
         from labkit.drills import find_drill
         from labkit.views.course import DrillResult
 
-        found = find_drill(self._running_drill())
+        found = find_drill(name or self._running_drill())
         until = time.monotonic() + HEALING_SECONDS
         while True:
             judged = [expect(self.cluster) for expect in found.healed]
