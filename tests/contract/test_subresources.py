@@ -156,3 +156,14 @@ def test_logs_of_a_pod_without_a_node_are_refused(api: Api, namespace: str) -> N
     body["spec"]["schedulerName"] = "nobody"
     api.post(path, body).expect(201)
     assert api.get(f"{path}/p/log").status == 400
+
+
+def test_a_proxied_query_arrives_as_it_was_written(api: Api, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    body = pod("web")
+    command = ["python", "-m", "http.server", "8080"]
+    body["spec"]["containers"][0] |= {"image": "python:3.12-slim", "command": command}
+    api.post(path, body).expect(201)
+    query = "a=1%2B1&b=x%26y%3Dz+%25&c=%7B%22%7D"
+    wait_until(lambda: api.get(f"{path}/web:8080/proxy/?{query}").status == 200, 60)
+    wait_until(lambda: f'"GET /?{query} HTTP/1.1" 200' in api.get(f"{path}/web/log").raw.decode())

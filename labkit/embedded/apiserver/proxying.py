@@ -102,7 +102,8 @@ class Proxy:
         self, request: web.Request, session: aiohttp.ClientSession, root: str, target: Target
     ) -> web.StreamResponse:
         path = request.rel_url.raw_path.split("/proxy", 1)[1] or "/"
-        url = URL(f"{root}{path}", encoded=True).with_query(request.query_string or None)
+        query = request.rel_url.raw_query_string  # as it came: decoded and encoded anew, a plus would be a space
+        url = URL(f"{root}{path}{f'?{query}' if query else ''}", encoded=True)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _NOT_PASSED}
         try:
             answer = await session.request(
