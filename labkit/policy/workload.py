@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+AUTO_IMAGE = "auto"
+"""The image of a container istio-proxy that injection is to complete."""
+
 PROXY_CONTAINER = "istio-proxy"
 
 # https://istio.io/latest/docs/reference/config/labels/ ; pilot/pkg/model/endpointshards, pkg/kube/inject
@@ -90,14 +93,15 @@ def workload_name(pod: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def has_sidecar(pod: Mapping[str, Any]) -> bool:
-    """Whether the pod has an `istio-proxy` container.
+def has_sidecar(pod: Mapping[str, Any], *, complete: bool = False) -> bool:
+    """Whether the pod has an `istio-proxy` container; with `complete`, one that injection need not finish.
 
     A native sidecar is an init container with restartPolicy Always, so both lists are looked through.
     """
     spec = pod.get("spec") or {}
     containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
-    return any(container.get("name") == PROXY_CONTAINER for container in containers)
+    named = [container for container in containers if container.get("name") == PROXY_CONTAINER]
+    return any(not complete or one.get("image") != AUTO_IMAGE for one in named)
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

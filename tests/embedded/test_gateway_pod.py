@@ -137,6 +137,73 @@ def _address(cluster: Cluster) -> str:
     return str(((status.get("loadBalancer") or {}).get("ingress") or [{}])[0].get("ip", ""))
 
 
+def from_helm(inject: str = "true") -> list[dict[str, Any]]:
+    """What Helm's chart `gateway` installs as far as it matters here: a proxy whose image injection fills in."""
+    labels = {"app": "edge", "istio": "edge"}
+    proxy = {
+        "name": "istio-proxy",
+        "image": "auto",
+        "securityContext": {"capabilities": {"drop": ["ALL"]}, "runAsUser": 1337, "runAsNonRoot": True},
+        "ports": [{"containerPort": 15090, "protocol": "TCP", "name": "http-envoy-prom"}],
+        "resources": {"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "100m", "memory": "128Mi"}},
+    }
+    template = {
+        "metadata": {
+            "labels": {**labels, "sidecar.istio.io/inject": inject},
+            "annotations": {"inject.istio.io/templates": "gateway", "prometheus.io/port": "15020"},
+        },
+        "spec": {
+            "serviceAccountName": "edge",
+            "securityContext": {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]},
+            "containers": [proxy],
+        },
+    }
+    metadata = {"name": "edge", "namespace": "default", "labels": labels}
+    ports = [{"name": "http2", "port": 80, "protocol": "TCP", "targetPort": 80}]
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": {"selector": {"matchLabels": labels}, "template": template},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"type": "LoadBalancer", "selector": labels, "ports": ports},
+        },
+    ]
+
+
+def edge_pods(cluster: Cluster) -> list[dict[str, Any]]:
+    found = cluster.objects("Pod", "default", labels={"app": "edge"})
+    return [one for one in found if "deletionTimestamp" not in one["metadata"]]
+
+
+def waits_for(pod: dict[str, Any]) -> str:
+    (status,) = pod.get("status", {}).get("containerStatuses") or [{}]
+    return str(((status.get("state") or {}).get("waiting") or {}).get("reason", ""))
+
+
+def test_a_gateway_is_made_by_injection_as_helms_chart_has_it(cluster: Cluster) -> None:
+    cluster.apply(from_helm(inject="false"))
+    wait_for("a pod", lambda: bool(edge_pods(cluster)))
+    wait_for("an image that nobody filled in", lambda: "Image" in waits_for(edge_pods(cluster)[0]), seconds=20)
+    cluster.apply([*from_helm(), gateway(istio="edge"), routing(418)])
+    address = cluster.get("Service", "edge", "default")["spec"]["clusterIP"]
+    wait_for(
+        "the door", lambda: curl(address, 80, "/", "-H", "Host: shop.example").status == 418, seconds=30
+    )  # the pod that has no image ends first
+    (pod,) = edge_pods(cluster)
+    assert [one["name"] for one in pod["spec"]["containers"]] == ["istio-proxy"]
+    assert not pod["spec"].get("initContainers")
+    assert curl(address, 80, "/", "-H", "Host: other.example").status == 404
+    for kind in ("Deployment", "Service", "ServiceAccount"):
+        cluster.delete(kind, "edge", "default")
+
+
 def test_a_removed_gateway_is_gone(cluster: Cluster) -> None:
     uninstall_gateway(cluster)
     assert all(one["metadata"]["name"] != SERVICE for one in cluster.objects("Service"))

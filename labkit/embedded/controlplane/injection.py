@@ -1,14 +1,16 @@
 """What the injection webhook adds to a pod: istio-init, istio-proxy, labels, annotations, rewritten probes. Pure.
 
-Whether a pod is injected at all is decided by `labkit.policy.injection`. The template is that of
-manifests/charts/istio-control/istio-discovery/files/injection-template.yaml of istio/istio, as far as it has a
-meaning here:
+Whether a pod is injected at all is decided by `labkit.policy.injection`, and how by its annotation
+`inject.istio.io/templates`: `sidecar`, or `gateway` for a proxy that stands alone, as Helm's chart `gateway` has it.
+The containers are made in `injected_containers`. For a sidecar:
 
 1. `istio-init` comes last of the init containers, so that those of the application run before the redirection.
 2. `istio-proxy` comes last of the containers, so that `kubectl exec` and `logs` go to the application; with
    `holdApplicationUntilProxyStarts` it comes first, and a postStart hook holds the others back until it is ready.
 3. Probes of the application are rewritten to port 15020 (httpGet, tcpSocket and grpc; exec probes run inside).
 4. Labels that the pod has already are kept.
+
+A gateway has no redirection, no probes to rewrite, and no label that it speaks mTLS: its ports are its own.
 
 Simplified: the volumes of the SDS socket and of the token for istiod are absent, because istiod delivers files;
 there is `istio-xds` instead. No native sidecars.
@@ -18,21 +20,27 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from labkit.embedded.controlplane.agent import XDS_MOUNT
-from labkit.embedded.controlplane.translation.bootstrap import STATS_PORT
-from labkit.embedded.controlplane.translation.model import EXCLUDE_INBOUND_ANNOTATION, METRICS_ENV, PROBERS_ENV
-from labkit.embedded.controlplane.translation.special import AGENT_PORT, READY_PATH, READY_PORT
+from labkit.embedded.controlplane.injected_containers import (
+    INIT_CONTAINER,
+    ROOT_CONFIGMAP,
+    VOLUMES,
+    InjectionSettings,
+    gateway_container,
+    init_container,
+    merged,
+    sidecar_container,
+)
+from labkit.embedded.controlplane.translation.model import METRICS_ENV
+from labkit.embedded.controlplane.translation.special import AGENT_PORT
 from labkit.errors import InputError
 from labkit.policy.injection import REVISION
-from labkit.policy.peer_authentication import ROOT_NAMESPACE
-from labkit.policy.proxy_config import ProxyConfig, ProxySettings, proxy_settings, read_proxy_settings
+from labkit.policy.proxy_config import ProxySettings, proxy_settings, read_proxy_settings
 from labkit.policy.workload import (
     CANONICAL_NAME,
     CANONICAL_REVISION,
@@ -45,58 +53,21 @@ from labkit.policy.workload import (
 
 Object = dict[str, Any]
 
-INIT_CONTAINER = "istio-init"
+__all__ = ["ROOT_CONFIGMAP", "InjectionSettings", "inject", "injection_settings", "make_patch"]
+
 STATUS_ANNOTATION = "sidecar.istio.io/status"
 REWRITE_ANNOTATION = "sidecar.istio.io/rewriteAppHTTPProbers"
 CONFIG_ANNOTATION = "proxy.istio.io/config"
-LOG_LEVEL_ANNOTATION = "sidecar.istio.io/logLevel"
+TEMPLATES_ANNOTATION = "inject.istio.io/templates"
+SIDECAR, GATEWAY = "sidecar", "gateway"
+TEMPLATES = (GATEWAY, SIDECAR)
 DEFAULT_CONTAINER_ANNOTATIONS = (
     "kubectl.kubernetes.io/default-container",
     "kubectl.kubernetes.io/default-logs-container",
 )
 
-ROOT_CONFIGMAP = "istio-ca-root-cert"
-PROXY_USER = 1337
-
 _PATCHED = {"metadata": ("labels", "annotations"), "spec": ("initContainers", "containers", "volumes")}
 _PROBES = {"livenessProbe": "livez", "readinessProbe": "readyz", "startupProbe": "startupz"}
-_VOLUMES: list[Object] = [
-    {"name": "istio-envoy", "emptyDir": {"medium": "Memory"}},
-    {"name": "istio-data", "emptyDir": {}},
-    {
-        "name": "istio-podinfo",
-        "downwardAPI": {
-            "items": [
-                {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
-                {"path": "annotations", "fieldRef": {"fieldPath": "metadata.annotations"}},
-            ]
-        },
-    },
-    {"name": "istiod-ca-cert", "configMap": {"name": ROOT_CONFIGMAP}},
-    {"name": "istio-xds", "hostPath": {"path": f"/{XDS_MOUNT}", "type": "DirectoryOrCreate"}},
-]
-_MOUNTS = {
-    "istio-envoy": "/etc/istio/proxy",
-    "istio-data": "/var/lib/istio/data",
-    "istio-podinfo": "/etc/istio/pod",
-    "istiod-ca-cert": "/var/run/secrets/istio",
-    "istio-xds": f"/{XDS_MOUNT}",
-}
-
-
-@dataclass(frozen=True)
-class InjectionSettings:
-    """What the template needs to know of the mesh, from the ConfigMap `istio-sidecar-injector` and the settings."""
-
-    revision: str
-    image: str = "docker.io/istio/proxyv2:1.24.0"
-    log_level: str = "warning"
-    cluster_domain: str = "cluster.local"
-    trust_domain: str = "cluster.local"
-    root_namespace: str = ROOT_NAMESPACE
-    proxy: ProxySettings = field(default_factory=ProxySettings)
-    """meshConfig.defaultConfig."""
-    proxy_configs: tuple[ProxyConfig, ...] = ()
 
 
 def injection_settings(values: Mapping[str, Any], *, revision: str) -> InjectionSettings:
@@ -111,24 +82,68 @@ def injection_settings(values: Mapping[str, Any], *, revision: str) -> Injection
 
 
 def inject(pod: Object, namespace: str, settings: InjectionSettings) -> Object:
-    """The pod with a sidecar; `pod` itself is not changed."""
+    """The pod with a proxy; `pod` itself is not changed. Raises InputError for an annotation that makes no sense."""
     pod = copy.deepcopy(pod)
-    metadata, spec = pod.setdefault("metadata", {}), pod["spec"]
+    metadata = pod.setdefault("metadata", {})
     labels, annotations = metadata.setdefault("labels", {}), metadata.setdefault("annotations", {})
-    workload = workload_name(pod)
-    probers = dict(_rewrite_probes(spec, annotations))
+    template = _template(annotations)
+    own = _take_own(pod["spec"])
     started_with = _started_with(pod, namespace, settings)
-    proxy = _proxy_container(pod, namespace, workload, settings, probers)
+    workload = workload_name(pod)
+    if template == GATEWAY:
+        _inject_gateway(pod, namespace, workload, settings, started_with, own)
+    else:
+        _inject_sidecar(pod, namespace, workload, settings, started_with, own)
+    _add_labels(labels, workload, sidecar=template == SIDECAR)
+    pod["spec"]["volumes"] = [*(pod["spec"].get("volumes") or []), *copy.deepcopy(VOLUMES)]
+    return pod
+
+
+# pkg/kube/inject/webhook.go selectTemplates, RunTemplate
+def _template(annotations: Mapping[str, str]) -> str:
+    names = [one.strip() for one in annotations.get(TEMPLATES_ANNOTATION, SIDECAR).split(",")]
+    unknown = [one for one in names if one not in TEMPLATES]
+    if unknown:
+        raise InputError(
+            f'requested template "{unknown[0]}" not found; have {", ".join(TEMPLATES)}',
+            next_step=f"Write one of them in the annotation {TEMPLATES_ANNOTATION}.",
+            field=TEMPLATES_ANNOTATION,
+        )
+    return GATEWAY if GATEWAY in names else SIDECAR
+
+
+def _take_own(spec: Object) -> Object:
+    """What the pod itself says of its container istio-proxy, which the template is to complete."""
+    own: Object = next((one for one in spec["containers"] if one["name"] == PROXY_CONTAINER), {})
+    spec["containers"] = [one for one in spec["containers"] if one is not own]
+    return own
+
+
+def _inject_sidecar(
+    pod: Object, namespace: str, workload: str, settings: InjectionSettings, started_with: ProxySettings, own: Object
+) -> None:
+    spec, annotations = pod["spec"], pod["metadata"]["annotations"]
+    probers = dict(_rewrite_probes(spec, annotations))
+    proxy = sidecar_container(pod, namespace, workload, settings, probers)
     _merge_metrics(annotations, proxy)
     _configure(proxy, started_with)
-    init = _init_container(annotations, settings)
-    _add_labels(labels, workload)
-    _add_annotations(annotations, spec, settings)
-    spec["initContainers"] = [*(spec.get("initContainers") or []), init]
+    _add_annotations(annotations, spec, settings, inits=[INIT_CONTAINER])
+    spec["initContainers"] = [*(spec.get("initContainers") or []), init_container(annotations, settings)]
+    proxy = merged(proxy, own)
     first = started_with.hold_application
     spec["containers"] = [proxy, *spec["containers"]] if first else [*spec["containers"], proxy]
-    spec["volumes"] = [*(spec.get("volumes") or []), *copy.deepcopy(_VOLUMES)]
-    return pod
+
+
+def _inject_gateway(
+    pod: Object, namespace: str, workload: str, settings: InjectionSettings, started_with: ProxySettings, own: Object
+) -> None:
+    spec, annotations = pod["spec"], pod["metadata"]["annotations"]
+    proxy = gateway_container(pod, namespace, workload, settings)
+    _merge_metrics(annotations, proxy)
+    _configure(proxy, replace(started_with, hold_application=False))
+    pod["metadata"]["labels"].setdefault(REVISION, settings.revision)
+    _add_annotations(annotations, spec, settings, inits=[])
+    spec["containers"] = [*spec["containers"], merged(proxy, own)]
 
 
 def _started_with(pod: Object, namespace: str, settings: InjectionSettings) -> ProxySettings:
@@ -177,23 +192,24 @@ def make_patch(before: Object, after: Object) -> list[Object]:
     return patch
 
 
-def _add_labels(labels: Object, workload: str) -> None:
-    labels.setdefault(TLS_MODE_LABEL, TLS_MODE_ISTIO)
+def _add_labels(labels: Object, workload: str, *, sidecar: bool) -> None:
+    if sidecar:
+        labels.setdefault(TLS_MODE_LABEL, TLS_MODE_ISTIO)
     name = labels.get("app.kubernetes.io/name") or labels.get("app") or workload
     labels.setdefault(CANONICAL_NAME, name)
     version = labels.get("app.kubernetes.io/version") or labels.get("version") or "latest"
     labels.setdefault(CANONICAL_REVISION, version)
 
 
-def _add_annotations(annotations: Object, spec: Object, settings: InjectionSettings) -> None:
+def _add_annotations(annotations: Object, spec: Object, settings: InjectionSettings, *, inits: list[str]) -> None:
     annotations[REVISION] = settings.revision
-    for name in DEFAULT_CONTAINER_ANNOTATIONS:
+    for name in DEFAULT_CONTAINER_ANNOTATIONS if spec["containers"] else ():
         annotations.setdefault(name, spec["containers"][0]["name"])
     annotations[STATUS_ANNOTATION] = json.dumps(
         {
-            "initContainers": [INIT_CONTAINER],
+            "initContainers": inits or None,
             "containers": [PROXY_CONTAINER],
-            "volumes": [volume["name"] for volume in _VOLUMES],
+            "volumes": [volume["name"] for volume in VOLUMES],
             "imagePullSecrets": None,
             "revision": settings.revision,
         },
@@ -215,6 +231,8 @@ def _merge_metrics(annotations: Object, proxy: Object) -> None:
     """
     own = {name: annotations[_SCRAPED + name] for name in ("scrape", "path", "port") if _SCRAPED + name in annotations}
     if annotations.get(MERGE_ANNOTATION) == "false" or own.get("scrape") == "false":
+        return
+    if own.get("port") == str(AGENT_PORT):  # they say so already, as those of Helm's gateways do
         return
     if own.get("port"):
         proxy["env"].append({"name": METRICS_ENV, "value": json.dumps(own, separators=(",", ":"))})
@@ -248,109 +266,3 @@ def _port_number(port: int | str, container: Object) -> int:
     named = (p["containerPort"] for p in container.get("ports") or () if p.get("name") == port)
     # A name that is declared nowhere fails the probe, as it does with the kubelet; no application has port 0.
     return int(next(named, 0))
-
-
-# Containers
-
-
-_REDIRECTION = tuple(f"istio-iptables -p 15001 -z 15006 -u {PROXY_USER} -m REDIRECT -i * -x  -b *".split(" "))
-
-
-def _init_container(annotations: Mapping[str, str], settings: InjectionSettings) -> Object:
-    own = [STATS_PORT, READY_PORT, AGENT_PORT]
-    excluded = [port for port in re.split(r"[,\s]+", annotations.get(EXCLUDE_INBOUND_ANNOTATION) or "") if port]
-    ports = ",".join([*map(str, own), *excluded])
-    return {
-        "name": INIT_CONTAINER,
-        "image": settings.image,
-        "args": [*_REDIRECTION, "-d", ports, "--log_output_level=default:info"],
-        "resources": _resources(),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
-            "privileged": False,
-            "readOnlyRootFilesystem": False,
-            "runAsGroup": 0,
-            "runAsNonRoot": False,
-            "runAsUser": 0,
-        },
-    }
-
-
-def _proxy_container(
-    pod: Object, namespace: str, workload: str, settings: InjectionSettings, probers: Object
-) -> Object:
-    annotations = pod["metadata"]["annotations"]
-    level = annotations.get(LOG_LEVEL_ANNOTATION) or settings.log_level
-    ready = {"httpGet": {"path": READY_PATH, "port": READY_PORT}, "timeoutSeconds": 3}
-    return {
-        "name": PROXY_CONTAINER,
-        "image": settings.image,
-        "args": [
-            *("proxy", "sidecar", "--domain", f"$(POD_NAMESPACE).svc.{settings.cluster_domain}"),
-            *(f"--proxyLogLevel={level}", "--log_output_level=default:info"),
-        ],
-        "ports": [{"containerPort": STATS_PORT, "name": "http-envoy-prom", "protocol": "TCP"}],
-        "env": _environment(pod, namespace, workload, settings, probers),
-        "startupProbe": {**ready, "failureThreshold": 600, "periodSeconds": 1},
-        "readinessProbe": {**ready, "failureThreshold": 4, "periodSeconds": 15},
-        "resources": _resources(),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "privileged": False,
-            "readOnlyRootFilesystem": True,
-            "runAsGroup": PROXY_USER,
-            "runAsNonRoot": True,
-            "runAsUser": PROXY_USER,
-        },
-        "volumeMounts": [{"name": name, "mountPath": path} for name, path in _MOUNTS.items()],
-    }
-
-
-def _environment(
-    pod: Object, namespace: str, workload: str, settings: InjectionSettings, probers: Object
-) -> list[Object]:
-    fields = {
-        "POD_NAME": "metadata.name",
-        "POD_NAMESPACE": "metadata.namespace",
-        "INSTANCE_IP": "status.podIP",
-        "SERVICE_ACCOUNT": "spec.serviceAccountName",
-        "HOST_IP": "status.hostIP",
-        "ISTIO_META_NODE_NAME": "spec.nodeName",
-    }
-    containers = pod["spec"]["containers"]
-    ports = [port for container in containers for port in container.get("ports") or ()]
-    values = {
-        "PROXY_CONFIG": "{}",
-        "ISTIO_META_POD_PORTS": json.dumps(ports, separators=(",", ":")),
-        "ISTIO_META_APP_CONTAINERS": ",".join(container["name"] for container in containers),
-        "ISTIO_META_CLUSTER_ID": "Kubernetes",
-        "ISTIO_META_INTERCEPTION_MODE": "REDIRECT",
-        "ISTIO_META_WORKLOAD_NAME": workload,
-        "ISTIO_META_OWNER": _owner(pod, namespace, workload),
-        "ISTIO_META_MESH_ID": settings.trust_domain,
-        "TRUST_DOMAIN": settings.trust_domain,
-    }
-    if probers:
-        values[PROBERS_ENV] = json.dumps(probers, separators=(",", ":"))
-    return [
-        *(
-            {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
-            for name, path in fields.items()
-        ),
-        *({"name": name, "value": value} for name, value in values.items()),
-    ]
-
-
-def _owner(pod: Object, namespace: str, workload: str) -> str:
-    references = pod["metadata"].get("ownerReferences") or ()
-    owner: Object = next((o for o in references if o.get("controller")), {"kind": "Pod", "apiVersion": "v1"})
-    kind, version = owner["kind"], owner["apiVersion"]
-    if kind == "ReplicaSet" and workload != owner.get("name"):
-        kind = "Deployment"
-    return f"kubernetes://apis/{version}/namespaces/{namespace}/{kind.lower()}s/{workload}"
-
-
-def _resources() -> Object:
-    return {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}}

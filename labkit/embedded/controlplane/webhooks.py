@@ -98,12 +98,15 @@ class Webhooks:
         labels, annotations = _table(pod, "labels"), _table(pod, "annotations")
         host_network = bool(pod["spec"].get("hostNetwork"))
         refusal = inject_refusal(labels, annotations, namespace=namespace, host_network=host_network)
-        if refusal or has_sidecar(pod):
+        if refusal or has_sidecar(pod, complete=True):
             self._counters.add("sidecar_injection_skip_total")
             log.info("%s is left as it is: %s", _name(pod, namespace), refusal or "it has a sidecar")
             return {"allowed": True}
         try:
             patch = make_patch(pod, inject(pod, namespace, self._settings()))
+        except InputError as error:
+            self._counters.add("sidecar_injection_failure_total")
+            return {"allowed": False, "status": {"status": "Failure", "message": error.what, "code": 500}}
         except (KeyError, TypeError, ValueError, AttributeError):
             self._counters.add("sidecar_injection_failure_total")
             raise

@@ -268,3 +268,76 @@ def test_the_applications_metrics_are_merged_unless_it_wants_none(
     assert {name: value for name, value in annotations.items() if name.startswith("prometheus.io/")} == afterwards
     written = environment(pod).get("ISTIO_PROMETHEUS_ANNOTATIONS")
     assert (json.loads(written) if written else None) == told
+
+
+# Gateways
+
+
+def gateway_pod(**container: Any) -> dict[str, Any]:
+    """What Helm's chart `gateway` writes."""
+    own = {"name": "istio-proxy", "image": "auto", "ports": [{"containerPort": 15090, "name": "http-envoy-prom"}]}
+    return {
+        "metadata": {
+            "labels": {"app": "door", "istio": "door", "sidecar.istio.io/inject": "true"},
+            "annotations": {
+                "inject.istio.io/templates": "gateway",
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": "15020",
+                "prometheus.io/path": "/stats/prometheus",
+            },
+        },
+        "spec": {"serviceAccountName": "door", "containers": [{**own, **container}]},
+    }
+
+
+def test_a_gateways_proxy_stands_alone() -> None:
+    pod = inject(gateway_pod(), "edge", SETTINGS)
+    (proxy,) = pod["spec"]["containers"]
+    assert "initContainers" not in pod["spec"]
+    assert proxy["image"] == SETTINGS.image
+    assert proxy["args"][:2] == ["proxy", "router"]
+    assert proxy["readinessProbe"]["httpGet"] == {"path": "/healthz/ready", "port": 15021}
+    assert [port["containerPort"] for port in proxy["ports"]] == [15090]
+    labels = pod["metadata"]["labels"]
+    assert "security.istio.io/tlsMode" not in labels, "nobody speaks mTLS to its own ports"
+    assert (labels["istio.io/rev"], labels["service.istio.io/canonical-name"]) == ("default", "door")
+    variables = {one["name"] for one in proxy["env"]}
+    assert {"POD_NAME", "INSTANCE_IP"} <= variables
+    assert "ISTIO_PROMETHEUS_ANNOTATIONS" not in variables, "port 15020 is the proxy's own already"
+
+
+def test_what_the_pod_says_of_its_proxy_goes_before_the_template() -> None:
+    own = {
+        "env": [{"name": "ISTIO_META_X", "value": "1"}, {"name": "TRUST_DOMAIN", "value": "mine"}],
+        "resources": {"limits": {"cpu": "1"}},
+        "readinessProbe": {"periodSeconds": 1},
+        "securityContext": {"runAsUser": 1337},
+    }
+    (proxy,) = inject(gateway_pod(**own), "edge", SETTINGS)["spec"]["containers"]
+    values = {one["name"]: one.get("value") for one in proxy["env"]}
+    assert (values["ISTIO_META_X"], values["TRUST_DOMAIN"]) == ("1", "mine")
+    assert proxy["resources"] == own["resources"]
+    assert proxy["readinessProbe"]["periodSeconds"] == 1
+    assert proxy["readinessProbe"]["httpGet"]["port"] == 15021
+    assert inject(gateway_pod(image="mine:1"), "edge", SETTINGS)["spec"]["containers"][0]["image"] == "mine:1"
+
+
+def test_a_sidecar_can_be_customized_in_the_same_way() -> None:
+    pod = plain_pod()
+    pod["spec"]["containers"].append({"name": "istio-proxy", "image": "auto", "resources": {"limits": {"cpu": "3"}}})
+    injected = inject(pod, "foo", SETTINGS)
+    assert [one["name"] for one in injected["spec"]["containers"]] == ["web", "db", "istio-proxy"]
+    proxy = container(injected, "istio-proxy")
+    assert proxy["image"] == SETTINGS.image
+    assert proxy["resources"] == {
+        "requests": {"cpu": "100m", "memory": "128Mi"},
+        "limits": {"cpu": "3", "memory": "1Gi"},
+    }
+    assert proxy["args"][:2] == ["proxy", "sidecar"]
+
+
+def test_a_template_that_does_not_exist_is_refused_in_istios_words() -> None:
+    pod = gateway_pod()
+    pod["metadata"]["annotations"]["inject.istio.io/templates"] = "gateway,mine"
+    with pytest.raises(InputError, match='requested template "mine" not found; have gateway, sidecar'):
+        inject(pod, "edge", SETTINGS)

@@ -36,6 +36,19 @@ def test_a_selected_pod_gets_a_patch_that_applies(webhooks: Webhooks) -> None:
     assert [container["name"] for container in patched["spec"]["containers"]] == ["a", "istio-proxy"]
 
 
+def test_a_proxy_without_an_image_is_completed_and_an_unknown_template_refused(webhooks: Webhooks) -> None:
+    original = pod(containers=[{"name": "istio-proxy", "image": "auto"}])
+    original["metadata"]["annotations"] = {"inject.istio.io/templates": "gateway"}
+    answer = webhooks.review_injection({"object": original, "namespace": "foo"})
+    patched = jsonpatch.apply_patch(original, json.loads(base64.b64decode(answer["patch"])))
+    (proxy,) = patched["spec"]["containers"]
+    assert proxy["image"] != "auto"
+    original["metadata"]["annotations"] = {"inject.istio.io/templates": "mine"}
+    refused = webhooks.review_injection({"object": original, "namespace": "foo"})
+    assert not refused["allowed"]
+    assert 'requested template "mine" not found' in refused["status"]["message"]
+
+
 @pytest.mark.parametrize(
     ("request_", "why"),
     [
