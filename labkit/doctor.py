@@ -16,7 +16,7 @@ from labkit.findings import Finding
 
 def examine() -> list[Finding]:
     """Look at everything, in the order in which a lack would be met."""
-    return [_python(), _packages(), *examine_embedded(), _graph_engine(), _kubectl()]
+    return [_python(), _packages(), *examine_embedded(), _graph_engine(), _kubectl(), _prometheus()]
 
 
 def _python() -> Finding:
@@ -53,3 +53,9 @@ def _kubectl() -> Finding:
     path = shutil.which("kubectl")
     mend = "Optional: the lessons run without it. Debian: apt-get install kubernetes-client"
     return Finding("kubectl", path is not None, False, path or "not found", mend)
+
+
+def _prometheus() -> Finding:
+    path = shutil.which("prometheus")
+    mend = "Optional: lab.metrics() reads the proxies themselves. For PromQL on Debian: apt-get install prometheus"
+    return Finding("Prometheus", path is not None, False, path or "not found", mend)

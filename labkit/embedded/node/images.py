@@ -88,6 +88,12 @@ CATALOGUE: tuple[Image, ...] = (
         args=("sh",),
         programs={"tcpdump": (PYTHON, "-m", "labkit.embedded.wire.tcpdump")},
     ),
+    Image(
+        ("prom/prometheus", "prometheus"),
+        "Prometheus, if this machine has it (Debian's package 'prometheus')",
+        command=(PYTHON, str(PACKAGE / "embedded" / "node" / "prometheus_start.py")),
+        needs=("prometheus",),
+    ),
     Image(("pause",), "nothing, for ever", command=("sleep", "infinity")),
 )
 

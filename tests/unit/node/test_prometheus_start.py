@@ -1,0 +1,236 @@
+"""What becomes of Prometheus' configuration and command line in a pod here, and what is discovered in its place."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from labkit.embedded.addresses import listen_port
+from labkit.embedded.node import prometheus_discovery as discovery
+from labkit.embedded.node import prometheus_start as start
+from labkit.embedded.node.images import find_image
+
+Object = dict[str, Any]
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> start.Pod:
+    hosts = {"own": "127.70.8.1", "names": {"istiod.istio-system": "127.70.0.10"}}
+    (tmp_path / "hosts.json").write_text(json.dumps(hosts))
+    account = tmp_path / start.ACCOUNT.lstrip("/")
+    account.mkdir(parents=True)
+    (account / "token").write_text("t")
+    (account / "ca.crt").write_text("c")
+    return start.Pod(
+        {
+            "POD_ROOT": str(tmp_path),
+            "POD_HOSTS": str(tmp_path / "hosts.json"),
+            "KUBECONFIG": "/kube.yaml",
+            "KUBERNETES_SERVICE_HOST": "127.70.0.1",
+            "KUBERNETES_SERVICE_PORT": "6443",
+        }
+    )
+
+
+def relabelled(rules: list[Object], labels: dict[str, str]) -> dict[str, str]:
+    """Prometheus' `replace` rules, as its documentation says them."""
+    labels = dict(labels)
+    for rule in rules:
+        source = ";".join(labels.get(name, "") for name in rule["source_labels"])
+        match = re.fullmatch(rule.get("regex", "(.*)"), source)
+        if match:
+            labels[rule["target_label"]] = match.expand(re.sub(r"\$(\d)", r"\\g<\1>", rule.get("replacement", "$1")))
+    return labels
+
+
+@pytest.mark.parametrize("port", [1, 9, 10, 80, 99, 100, 443, 999, 1000, 1019, 1023, 1024, 5000, 10080, 15020, 20080])
+def test_ports_are_asked_for_where_they_are(pod: start.Pod, port: int) -> None:
+    rules = start.adapted({"scrape_configs": [{"job_name": "a"}]}, pod)["scrape_configs"][0]["relabel_configs"]
+    found = relabelled(rules, {"__address__": f"127.70.3.1:{port}"})
+    assert found["__address__"] == f"127.70.3.1:{listen_port(port)}"
+    assert found["instance"] == f"127.70.3.1:{port}"
+    assert relabelled(rules, {"__address__": "127.70.3.1:80", "instance": "mine"})["instance"] == "mine"
+
+
+def test_the_api_server_is_asked_with_the_mounted_account(pod: start.Pod) -> None:
+    config = {"scrape_configs": [{"job_name": "a", "kubernetes_sd_configs": [{"role": "pod"}]}]}
+    [found] = start.adapted(config, pod)["scrape_configs"][0]["kubernetes_sd_configs"]
+    assert found["api_server"] == "https://127.70.0.1:6443" and found["role"] == "pod"
+    assert Path(found["authorization"]["credentials_file"]).read_text() == "t"
+    assert Path(found["tls_config"]["ca_file"]).read_text() == "c"
+    (pod.root / start.ACCOUNT.lstrip("/") / "token").unlink()
+    [found] = start.adapted(config, pod)["scrape_configs"][0]["kubernetes_sd_configs"]
+    assert found == {"kubeconfig_file": "/kube.yaml", "role": "pod"}
+
+
+def test_an_api_server_of_the_manifests_own_stays(pod: start.Pod) -> None:
+    own = {"role": "pod", "api_server": "https://elsewhere"}
+    config = {"scrape_configs": [{"job_name": "a", "kubernetes_sd_configs": [own]}]}
+    assert start.adapted(config, pod)["scrape_configs"][0]["kubernetes_sd_configs"] == [own]
+
+
+def test_static_targets_keep_their_names(pod: start.Pod) -> None:
+    targets = ["localhost:9090", "istiod.istio-system:15014", "10.0.0.1:80"]
+    config = {"scrape_configs": [{"job_name": "a", "static_configs": [{"targets": targets, "labels": {"a": "b"}}]}]}
+    assert start.adapted(config, pod)["scrape_configs"][0]["static_configs"] == [
+        {"targets": ["127.70.8.1:9090"], "labels": {"a": "b", "instance": "localhost:9090"}},
+        {"targets": ["127.70.0.10:15014"], "labels": {"a": "b", "instance": "istiod.istio-system:15014"}},
+        {"targets": ["10.0.0.1:80"], "labels": {"a": "b"}},
+    ]
+
+
+def test_files_of_the_pod_are_found_and_others_stay(pod: start.Pod) -> None:
+    tls = {"ca_file": f"{start.ACCOUNT}/ca.crt", "cert_file": "/nowhere/cert.pem", "server_name": "a"}
+    found = start.adapted({"scrape_configs": [{"job_name": "a", "tls_config": tls}]}, pod)["scrape_configs"][0]
+    assert found["tls_config"] == {**tls, "ca_file": str(pod.root / start.ACCOUNT.lstrip("/") / "ca.crt")}
+
+
+def test_without_discovery_of_its_own_files_take_its_place(pod: start.Pod) -> None:
+    files = start.Discovered(pod.root)
+    config = {"scrape_configs": [{"job_name": "a", "kubernetes_sd_configs": [{"role": "pod"}, {"role": "endpoints"}]}]}
+    job = start.adapted(config, pod, files)["scrape_configs"][0]
+    assert "kubernetes_sd_configs" not in job
+    assert [one["files"] for one in job["file_sd_configs"]] == [[one["file"]] for one in files.jobs]
+    assert [one["role"] for one in files.jobs] == ["pod", "endpoints"]
+    with pytest.raises(SystemExit):
+        files.file({"role": "node"})
+
+
+def test_the_command_line_is_the_pods(pod: start.Pod) -> None:
+    config = pod.root / "etc/prometheus/prometheus.yml"
+    config.parent.mkdir(parents=True)
+    config.write_text("scrape_configs: []\n")
+    given = ["--storage.tsdb.path=/data", "--web.enable-lifecycle", "--web.console.libraries=/x", "--log.level=debug"]
+    argv = start.command(given, pod, "/usr/bin/prometheus")
+    assert argv == [
+        "/usr/bin/prometheus",
+        f"--config.file={pod.root}/prometheus.adapted.yml",
+        f"--storage.tsdb.path={pod.root}/data",
+        "--web.listen-address=127.70.8.1:9090",
+        "--web.enable-lifecycle",
+        "--log.level=debug",
+    ]
+    assert start.command(["--web.listen-address=:9999"], pod, "p")[3] == "--web.listen-address=127.70.8.1:9999"
+
+
+def test_a_program_with_discovery_is_told_from_one_without(tmp_path: Path) -> None:
+    (tmp_path / "with").write_bytes(b"\0github.com/prometheus/prometheus/discovery/kubernetes.New\0")
+    (tmp_path / "without").write_bytes(b"\0github.com/prometheus/prometheus/discovery/file.New\0")
+    assert start.discovers(str(tmp_path / "with")) and not start.discovers(str(tmp_path / "without"))
+
+
+def test_the_add_on_names_an_image_of_the_catalogue() -> None:
+    documents = list(yaml.safe_load_all((ROOT / "manifests/addons/prometheus.yaml").read_text()))
+    [deployment] = [one for one in documents if one["kind"] == "Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert find_image(container["image"]).needs == ("prometheus",)
+    [configmap] = [one for one in documents if one["kind"] == "ConfigMap"]
+    jobs = yaml.safe_load(configmap["data"]["prometheus.yml"])["scrape_configs"]
+    assert {"istiod", "kubernetes-pods", "envoy-stats"} <= {one["job_name"] for one in jobs}
+
+
+# Discovery
+
+
+def a_pod(**status: Any) -> Object:
+    labels, annotations = {"app.kubernetes.io/name": "web"}, {"prometheus.io/scrape": "true"}
+    owner = {"controller": True, "kind": "ReplicaSet", "name": "web-1"}
+    metadata = {"name": "web-1-x", "namespace": "shop", "uid": "u", "labels": labels, "annotations": annotations}
+    ports = [{"containerPort": 80, "name": "http"}]
+    return {
+        "metadata": {**metadata, "ownerReferences": [owner]},
+        "spec": {
+            "nodeName": "n",
+            "containers": [{"name": "app", "image": "i", "ports": ports}, {"name": "helper"}],
+            "initContainers": [{"name": "istio-proxy", "ports": [{"containerPort": 15090, "name": "http-envoy-prom"}]}],
+        },
+        "status": {
+            "podIP": "10.0.0.9",
+            "hostIP": "10.0.0.1",
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            **status,
+        },
+    }
+
+
+def test_a_pod_is_found_once_for_each_port_with_prometheus_labels() -> None:
+    groups = list(discovery.pod_groups({"shop/web-1-x": a_pod()}))
+    assert [one["targets"] for one in groups] == [["10.0.0.9:80"], ["10.0.0.9"], ["10.0.0.9:15090"]]
+    labels = {name.removeprefix(discovery.META): value for name, value in groups[0]["labels"].items()}
+    assert labels == {
+        "namespace": "shop",
+        "pod_name": "web-1-x",
+        "pod_ip": "10.0.0.9",
+        "pod_label_app_kubernetes_io_name": "web",
+        "pod_labelpresent_app_kubernetes_io_name": "true",
+        "pod_annotation_prometheus_io_scrape": "true",
+        "pod_annotationpresent_prometheus_io_scrape": "true",
+        "pod_ready": "true",
+        "pod_phase": "Running",
+        "pod_node_name": "n",
+        "pod_host_ip": "10.0.0.1",
+        "pod_uid": "u",
+        "pod_controller_kind": "ReplicaSet",
+        "pod_controller_name": "web-1",
+        "pod_container_name": "app",
+        "pod_container_image": "i",
+        "pod_container_init": "false",
+        "pod_container_port_name": "http",
+        "pod_container_port_number": "80",
+        "pod_container_port_protocol": "TCP",
+    }
+    assert groups[2]["labels"][f"{discovery.META}pod_container_init"] == "true"
+    assert not list(discovery.pod_groups({"shop/web-1-x": a_pod(podIP="")}))
+
+
+def test_endpoints_know_their_service_and_their_pod() -> None:
+    target = {"kind": "Pod", "name": "web-1-x", "namespace": "shop"}
+    subset = {
+        "addresses": [{"ip": "10.0.0.9", "targetRef": target}],
+        "notReadyAddresses": [{"ip": "10.0.0.8"}],
+        "ports": [{"name": "http", "port": 80}],
+    }
+    metadata = {"name": "web", "namespace": "shop"}
+    service = {"metadata": {**metadata, "labels": {"team": "a"}}, "spec": {}}
+    groups = list(
+        discovery.endpoint_groups(
+            {"shop/web": {"metadata": metadata, "subsets": [subset]}},
+            {"shop/web": service},
+            {"shop/web-1-x": a_pod()},
+        )
+    )
+    assert [one["targets"] for one in groups] == [["10.0.0.9:80"], ["10.0.0.8:80"]]
+    first, second = ({k.removeprefix(discovery.META): v for k, v in one["labels"].items()} for one in groups)
+    assert (first["endpoint_ready"], second["endpoint_ready"]) == ("true", "false")
+    assert first["service_label_team"] == "a" and first["service_name"] == "web" and first["endpoints_name"] == "web"
+    assert first["endpoint_address_target_name"] == first["pod_name"] == "web-1-x"
+    assert first["pod_container_name"] == "app" and "pod_name" not in second
+
+
+def test_services_are_found_by_name() -> None:
+    service = {
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"clusterIP": "10.9.0.1", "ports": [{"port": 80, "name": "http"}]},
+    }
+    [group] = discovery.service_groups({"shop/web": service})
+    assert group["targets"] == ["web.shop.svc:80"]
+    assert group["labels"][f"{discovery.META}service_cluster_ip"] == "10.9.0.1"
+
+
+def test_what_is_watched_follows_namespaces_and_selectors() -> None:
+    wanted = {
+        "role": "endpoints",
+        "namespaces": {"names": ["a", "b"]},
+        "selectors": [{"role": "pod", "label": "app=web"}, {"role": "endpoints", "field": "metadata.name=x"}],
+    }
+    assert discovery.paths_of("services", wanted) == ["/api/v1/namespaces/a/services", "/api/v1/namespaces/b/services"]
+    assert discovery.paths_of("pods", wanted)[0] == "/api/v1/namespaces/a/pods?labelSelector=app%3Dweb"
+    assert discovery.paths_of("endpoints", wanted)[1].endswith("endpoints?fieldSelector=metadata.name%3Dx")
+    assert discovery.paths_of("pods", {"role": "pod"}) == ["/api/v1/pods"]
