@@ -6,6 +6,7 @@ YAML that is no Kubernetes object is passed over and named, so that a look at a 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -41,8 +42,16 @@ class Tree:
     places: dict[tuple[str, str, str], Place] = field(default_factory=dict)
     """By kind, namespace (empty for a Namespace) and name."""
     skipped: list[str] = field(default_factory=list)
+    nodes: dict[tuple[str, str, str], yaml.Node] = field(default_factory=dict, repr=False)
+    """The same as YAML's nodes, which know the lines of their fields."""
     notes: list[str] = field(default_factory=list)
     """What to know beside: objects that stand in two places."""
+
+    def place_of(self, kind: str, namespace: str, name: str, path: str) -> Place | None:
+        """Where a field of an object stands, such as `spec.http[0].route`; as much of the path as there is."""
+        key = (kind, namespace, name)
+        known, node = self.places.get(key), self.nodes.get(key)
+        return Place(known.path, _line_at(node, path) or known.line) if known and node else known
 
 
 def read_tree(sources: Iterable[str | Path], namespace: str = "") -> Tree:
@@ -104,16 +113,17 @@ def _take(tree: Tree, loader: yaml.SafeLoader, node: yaml.Node, shown: str, name
     line = node.start_mark.line + 1
     if isinstance(obj, dict) and str(obj.get("kind", "")).endswith("List") and isinstance(obj.get("items"), list):
         own = str(obj["kind"]).removesuffix("List")
-        lines = _lines_of_items(node)
+        items = _items(node)
         for number, item in enumerate(obj["items"]):
             if isinstance(item, dict) and own:
                 item = {"apiVersion": obj.get("apiVersion"), "kind": own, **item}
-            _keep(tree, item, Place(shown, lines[number] if number < len(lines) else line), namespace)
+            at = items[number] if number < len(items) else node
+            _keep(tree, item, Place(shown, at.start_mark.line + 1), namespace, at)
         return
-    _keep(tree, obj, Place(shown, line), namespace)
+    _keep(tree, obj, Place(shown, line), namespace, node)
 
 
-def _keep(tree: Tree, obj: Any, place: Place, namespace: str) -> None:
+def _keep(tree: Tree, obj: Any, place: Place, namespace: str, node: yaml.Node) -> None:
     if why := _no_object(obj):
         tree.skipped.append(f"{place} ({why})")
         return
@@ -126,7 +136,7 @@ def _keep(tree: Tree, obj: Any, place: Place, namespace: str) -> None:
         said = f"{known[0]} {f'{where}/' if where else ''}{known[2]}"
         tree.notes.append(f"{said} stands in {before} and in {place}; the latter counts, as the one applied last")
     tree.objects.append(obj)
-    tree.places[known] = place
+    tree.places[known], tree.nodes[known] = place, node
 
 
 def _no_object(obj: Any) -> str:
@@ -142,9 +152,26 @@ def _no_object(obj: Any) -> str:
     return ""
 
 
-def _lines_of_items(node: yaml.Node) -> list[int]:
+def _items(node: yaml.Node) -> list[yaml.Node]:
+    found = _step(node, "items")
+    return list(found[1].value) if found and isinstance(found[1], yaml.SequenceNode) else []
+
+
+def _line_at(node: yaml.Node, path: str) -> int:
+    """The line of a field, or of the nearest that is there; 0 when not even the first is."""
+    line = 0
+    for part in re.findall(r"\[[^\]]*\]|[^.\[]+", path):
+        found = _step(node, part.strip("[]"))
+        if found is None:
+            return line
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
+
+
+def _step(node: yaml.Node, name: str) -> tuple[yaml.Node, yaml.Node] | None:
+    """The key (or the item itself) and the value of one step into a node."""
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if getattr(key, "value", "") == "items" and isinstance(value, yaml.SequenceNode):
-                return [item.start_mark.line + 1 for item in value.value]
-    return []
+        return next(((key, value) for key, value in node.value if getattr(key, "value", "") == name), None)
+    if isinstance(node, yaml.SequenceNode) and name.isdigit() and int(name) < len(node.value):
+        return node.value[int(name)], node.value[int(name)]
+    return None

@@ -80,6 +80,7 @@ from labkit.cluster.cluster import WAIT_SECONDS, Change
 from labkit.cluster.kinds import DEPLOYMENT, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
 from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
 from labkit.errors import InputError, LabError
+from labkit.lab.analysis import Analyses
 from labkit.lab.course import STEP, Course
 from labkit.lab.declared import DeclaredQuestions
 from labkit.lab.observed import Observed
@@ -131,7 +132,7 @@ _AT_THE_SERVER = frozenset(
 )
 
 
-class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire):
+class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
 
     def __init__(self, cluster: Cluster) -> None:

@@ -35,16 +35,20 @@ _VERSIONS = ("v1", "v1beta1", "v1alpha3")
 
 def read_declared_mesh(cluster: Cluster) -> DeclaredMesh:
     """Everything that decides about traffic on a cluster."""
-    status = mesh_status(cluster)
     found: list[Obj] = [one for kind in _KUBERNETES for one in cluster.objects(kind)]
     for group, kinds in _ISTIO.items():
         for name in kinds:
-            kind = _served(cluster, group, name)
+            kind = served_kind(cluster, group, name)
             found += cluster.objects(kind) if kind else []
+    return DeclaredMesh(found, cluster_settings(cluster))
+
+
+def cluster_settings(cluster: Cluster) -> MeshSettings:
+    """The settings of the mesh on a cluster."""
+    status = mesh_status(cluster)
     root, revision = status.namespace or ROOT_NAMESPACE, status.revision or DEFAULT_REVISION
     values = _mesh_values(cluster.find(CONFIGMAP, _config_map(revision), root) if status.installed else None)
-    settings = read_settings(values, root_namespace=root, revision=revision, installed=status.installed)
-    return DeclaredMesh(found, settings)
+    return read_settings(values, root_namespace=root, revision=revision, installed=status.installed)
 
 
 def make_declared_mesh(objects: Iterable[Mapping[str, Any]], root_namespace: str = "") -> DeclaredMesh:
@@ -54,19 +58,24 @@ def make_declared_mesh(objects: Iterable[Mapping[str, Any]], root_namespace: str
     InputError for an object that cannot be read.
     """
     known = list(objects)
-    maps = [one for one in known if one.get("kind") == "ConfigMap" and _is_mesh(one)]
-    own = str(((maps[0].get("metadata") or {}).get("namespace")) or "") if maps else ""
-    values = _mesh_values(maps[0] if maps else None)
-    root = root_namespace or own or ROOT_NAMESPACE
-    base = read_settings(values, root_namespace=root)
-    settings = MeshSettings(**{**base.__dict__, "root_namespace": root_namespace or base.root_namespace})
-    settings = MeshSettings(**{**settings.__dict__, "any_revision": True})
+    settings = file_settings(known, root_namespace)
     try:
         return DeclaredMesh(known, settings)
     except LabError:
         raise
     except Exception as error:
         raise _culprit(known, settings, error) from error
+
+
+def file_settings(known: Iterable[Mapping[str, Any]], root_namespace: str = "") -> MeshSettings:
+    """The settings that a ConfigMap `istio` among some objects says, or Istio's own."""
+    maps = [one for one in known if one.get("kind") == "ConfigMap" and _is_mesh(one)]
+    own = str(((maps[0].get("metadata") or {}).get("namespace")) or "") if maps else ""
+    values = _mesh_values(maps[0] if maps else None)
+    root = root_namespace or own or ROOT_NAMESPACE
+    base = read_settings(values, root_namespace=root)
+    settings = MeshSettings(**{**base.__dict__, "root_namespace": root_namespace or base.root_namespace})
+    return MeshSettings(**{**settings.__dict__, "any_revision": True})
 
 
 def _culprit(objects: Iterable[Mapping[str, Any]], settings: MeshSettings, error: Exception) -> InputError:
@@ -85,7 +94,8 @@ def _culprit(objects: Iterable[Mapping[str, Any]], settings: MeshSettings, error
     return InputError(f"The objects cannot be read together: {error}.", next_step="Look for a name that is used twice.")
 
 
-def _served(cluster: Cluster, group: str, kind: str) -> Kind | None:
+def served_kind(cluster: Cluster, group: str, kind: str) -> Kind | None:
+    """One of Istio's kinds in the newest version that the cluster serves; None if it serves none."""
     return next((found for one in _VERSIONS if (found := cluster.discovery.find(f"{group}/{one}", kind))), None)
 
 

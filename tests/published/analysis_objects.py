@@ -29,12 +29,12 @@ def namespace(name: str, **labels: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
-def pod(where: str, *, proxy: bool = False, spec: Object | None = None, **labels: str) -> Object:
+def pod(where: str, labels: dict[str, str] | None = None, *, proxy: bool = False, **more: str) -> Object:
     """A Pod with these labels, with or without a proxy."""
     containers = [{"name": "server", "image": "server"}]
     if proxy:
         containers.append({"name": "istio-proxy", "image": "docker.io/istio/proxyv2"})
-    return an("Pod", where, {"containers": containers, **(spec or {})}, labels=labels)
+    return an("Pod", where, {"containers": containers}, labels={**(labels or {}), **more})
 
 
 def deployment(where: str, *, spec: Object | None = None, annotations: Object | None = None, **labels: str) -> Object:

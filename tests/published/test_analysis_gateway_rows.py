@@ -71,7 +71,7 @@ def test_secrets() -> None:
     leaf = CertificateAuthority.self_signed("ca").issue(dns_names=["a.example.com"])
     objects = [
         secret("istio-system/httpbin-credential", tls_crt=leaf.cert_pem, tls_key=leaf.key_pem),
-        pod("istio-system/ingress", **INGRESS),
+        pod("istio-system/ingress", INGRESS),
         pod("default/custom-gateway", myapp="custom-gateway"),
         gateway("defaultgateway-noerrors", https("httpbin-credential")),
         gateway("defaultgateway-bogusCredentialName", https("httpbin-credential-bogus")),
@@ -101,7 +101,7 @@ def test_invalid_secrets(data: dict[str, str], wrong: bool) -> None:
     leaf = CertificateAuthority.self_signed("ca").issue(dns_names=["a.example.com"])
     content = {"cert": leaf.cert_pem, "key": leaf.key_pem, "bogus": b"bogus"}
     objects = [
-        pod("istio-system/ingress", **INGRESS),
+        pod("istio-system/ingress", INGRESS),
         secret("istio-system/one", **{name: content[what] for name, what in data.items()}),
         gateway("defaultgateway", https("one")),
     ]
@@ -163,7 +163,7 @@ def test_claims_without_request_authentication() -> None:
     def reads(**labels: str) -> Object:
         return an("RequestAuthentication", "istio-system/jwt", {"selector": {"matchLabels": labels}})
 
-    around = [gateway("gw", server(80, "*")), pod("istio-system/ingress", **INGRESS)]
+    around = [gateway("gw", server(80, "*")), pod("istio-system/ingress", INGRESS)]
     claim = routed("@request.auth.claims.foo")
     (wrong,) = messages([*around, claim], "IST0149")
     assert "(key: @request.auth.claims.foo)" in wrong.text and "(default/gw) pod (ingress)" in wrong.text

@@ -39,7 +39,7 @@ def test_istio_injection() -> None:
         pod("default/noninjectedpod"),
         an("Pod", "default/podinjectiondisabled", {}, annotations={"sidecar.istio.io/inject": "false"}),
         pod("istio-system/istiod-canary", app="istiod"),
-        pod("default/podinjectiondisabled-label", **{"sidecar.istio.io/inject": "false"}),
+        pod("default/podinjectiondisabled-label", {"sidecar.istio.io/inject": "false"}),
         an(
             "Pod",
             "default/both",
@@ -309,7 +309,7 @@ def test_authorization_policies() -> None:
         policy("httpbin/httpbin-nopods", {"app": "bogus-label", "version": "v1"}, namespaces=["httpbin"]),
         policy("httpbin/httpbin-bogus-not-ns", v1, notNamespaces=patterns),
         policy("httpbin/httpbin-bogus-ns", v1, namespaces=patterns),
-        pod("httpbin/httpbin-55bf89f8c9-wzfrh", **v1),
+        pod("httpbin/httpbin-55bf89f8c9-wzfrh", v1),
         policy("test-ambient/no-workload", v1, namespaces=["httpbin"]),
         policy("test-ambient/valid-policy", {"app": "sleep"}, namespaces=["httpbin"]),
         an(

@@ -85,11 +85,16 @@ KINDS_READ = (
 
 
 def analyze(
-    objects: Iterable[Object], settings: MeshSettings | None = None, *, from_files: bool = False
+    objects: Iterable[Object],
+    settings: MeshSettings | None = None,
+    *,
+    from_files: bool = False,
+    secrets_known: bool | None = None,
 ) -> list[Message]:
     """All messages about some objects, the worst first.
 
-    An object that no cluster would store is said to be wrong, and left out of all that is said of the others.
+    An object that no cluster would store is said to be wrong, and left out of all that is said of the others. Where
+    `secrets_known` is False, nothing is said of missing Secrets.
     """
     known, messages, silent = [], [], {}
     for one in objects:
@@ -101,7 +106,7 @@ def analyze(
         known.append(one)
         if codes := annotations_of(one).get(SUPPRESS):
             silent[found("IST0106", one).origin] = [code.strip() for code in codes.split(",")]
-    mesh = Mesh(known, settings or MeshSettings(), from_files=from_files)
+    mesh = Mesh(known, settings or MeshSettings(), from_files=from_files, secrets_known=secrets_known)
     messages += [message for rule in RULES for message in rule(mesh)]
     said = {(one.order, one.path): one for one in messages if not _is_silent(one, silent)}
     return sorted(said.values(), key=lambda one: (one.order, one.path))

@@ -219,7 +219,7 @@ def services(mesh: Mesh) -> Iterator[Message]:
         spec = one.get("spec") or {}
         selector = spec.get("selector") or {}
         pods = list(mesh.selected(selector, namespace_of(one))) if selector else []
-        if any(pod.in_mesh for pod in pods):
+        if any(pod.in_mesh and not pod.is_gateway for pod in pods):
             yield from _port_names(one, spec.get("ports") or ())
         if namespace_of(one) == mesh.root or not pods:
             continue

@@ -15,7 +15,7 @@ from typing import Any
 from labkit.policy.declared.settings import MeshSettings
 from labkit.policy.destination_rule import CLUSTER_DOMAIN, full_name, host_matches
 from labkit.policy.injection import REVISION, injection_decision
-from labkit.policy.workload import has_sidecar, labels_match
+from labkit.policy.workload import PROXY_CONTAINER, has_sidecar, labels_match
 
 Object = Mapping[str, Any]
 
@@ -49,6 +49,11 @@ class Standing:
             spec = (spec.get("template") or {}).get("spec") or {}
         return [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
 
+    @property
+    def is_gateway(self) -> bool:
+        """Whether its proxy stands alone, beside no application."""
+        return all(one.get("name") == PROXY_CONTAINER for one in self.containers)
+
 
 @dataclass(frozen=True)
 class Host:
@@ -64,8 +69,15 @@ class Host:
 class Mesh:
     """The objects, and what they add up to. With `from_files` there is no cluster behind them."""
 
-    def __init__(self, objects: Iterable[Object], settings: MeshSettings, *, from_files: bool = False) -> None:
-        self.settings, self.from_files = settings, from_files
+    def __init__(
+        self,
+        objects: Iterable[Object],
+        settings: MeshSettings,
+        *,
+        from_files: bool = False,
+        secrets_known: bool | None = None,
+    ) -> None:
+        self.settings, self.from_files, self._secrets_known = settings, from_files, secrets_known
         self._by_kind: dict[str, list[Object]] = defaultdict(list)
         for one in objects:
             self._by_kind[str(one.get("kind"))].append(one)
@@ -100,6 +112,8 @@ class Mesh:
     @property
     def secrets_known(self) -> bool:
         """Whether a Secret that is not here is missing: files often leave Secrets out."""
+        if self._secrets_known is not None:
+            return self._secrets_known
         return not self.from_files or bool(self.every("Secret"))
 
     @cached_property

@@ -1,0 +1,124 @@
+"""What istioctl analyze and Kiali's validations say, on a cluster, on files, or on a cluster with files applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.cluster import Cluster
+from labkit.cluster.trees import Place, Tree, read_tree
+from labkit.errors import InputError
+from labkit.observe.analyzed import merged, read_objects
+from labkit.observe.declared_mesh import cluster_settings, file_settings
+from labkit.policy.analysis import CODES, ISTIO, KIALI, Level, Message, analyze
+
+if TYPE_CHECKING:
+    from labkit.views.analysis import Analysis
+
+TOOLS = (ISTIO, KIALI)
+
+
+class Analyses:
+    """What Lab can say of objects that do not fit together.
+
+    lab.analyze()                            what does not fit together, with the codes of istioctl (IST0101 ...) and
+                                             Kiali (KIA0501 ...); lab.analyze("change.yaml"): as if it were applied;
+                                             tool="istioctl" or "kiali", level="warning", namespace="shop",
+                                             suppress=["IST0102"]; .errors .codes .table .sarif()
+    """
+
+    cluster: Cluster
+
+    def analyze(
+        self,
+        *sources: str | Path,
+        namespace: str = "",
+        tool: str = "",
+        level: str = "info",
+        suppress: Iterable[str] = (),
+    ) -> Analysis:
+        """The messages about the cluster's objects, or about them with some files applied, the worst first."""
+        tree = read_tree(sources) if sources else Tree()
+        objects, secrets_known = read_objects(self.cluster, tree.objects)
+        found = analyze(objects, cluster_settings(self.cluster), secrets_known=secrets_known)
+        return make_analysis(found, tree, sources, namespace, tool, level, suppress)
+
+
+def analyze_files(
+    *sources: str | Path,
+    namespace: str = "",
+    tool: str = "",
+    level: str = "info",
+    suppress: Iterable[str] = (),
+    root_namespace: str = "",
+) -> Analysis:
+    """The same without a cluster. The ingress gateway of Istio's default installation is taken for granted."""
+    tree = read_tree(sources)
+    objects = merged([], tree.objects)
+    found = analyze(objects, file_settings(objects, root_namespace), from_files=True)
+    return make_analysis(found, tree, sources, namespace, tool, level, suppress, with_cluster=False)
+
+
+def make_analysis(
+    found: Sequence[Message],
+    tree: Tree,
+    sources: Sequence[Any],
+    namespace: str,
+    tool: str,
+    level: str,
+    suppress: Iterable[str],
+    *,
+    with_cluster: bool = True,
+) -> Analysis:
+    """The messages that are asked for."""
+    from labkit.views.analysis import Analysis
+
+    least, silent = _level(level), [_suppression(one) for one in suppress]
+    if tool and tool not in TOOLS:
+        raise InputError(f"{tool!r} is no tool whose codes are known.", next_step=f"Write {' or '.join(TOOLS)}.")
+    wanted = tuple(
+        one
+        for one in found
+        if one.level >= least
+        and tool in ("", one.code.tool)
+        and (not namespace or namespace in (one.namespace, one.name if one.kind == "Namespace" else ""))
+        and not any(code in ("*", one.code.code) and _is_named(one, name) for code, name in silent)
+    )
+
+    def place_of(one: Message) -> Place | None:
+        return tree.place_of(one.kind, one.namespace, one.name, one.path)
+
+    names = " ".join(map(str, sources))
+    flags = f"{f'-n {namespace}' if namespace else '-A'}{'' if with_cluster else ' --use-kube=false'}"
+    command = f"istioctl analyze {flags}{f' {names}' if names else ''}"
+    what = f"namespace: {namespace}" if namespace else ("all namespaces" if with_cluster else names)
+    return Analysis(wanted, what, place_of, command)
+
+
+def _level(word: str) -> Level:
+    try:
+        return Level[str(word).upper()]
+    except KeyError:
+        known = ", ".join(one.word for one in reversed(Level))
+        raise InputError(f"{word!r} is no level.", next_step=f"Write one of {known}.") from None
+
+
+def _suppression(written: str) -> tuple[str, str]:
+    """`IST0102` or `IST0102=Namespace shop`, as istioctl's --suppress takes it."""
+    code, _, name = str(written).partition("=")
+    if code != "*" and code.upper() not in CODES:
+        raise InputError(
+            f"{code!r} is no code that an analysis finds.",
+            next_step="Write one that it printed, such as IST0102, or IST0102=Namespace shop.",
+        )
+    return code.upper(), name
+
+
+def _is_named(one: Message, name: str) -> bool:
+    """Whether `Kind name.namespace`, with `*` for any part, means the object. No name means every object."""
+    if not name:
+        return True
+    kind, _, rest = name.partition(" ")
+    known = {one.origin.partition(" ")[2], f"{one.name}.{one.namespace}" if one.namespace else one.name}
+    return kind in ("*", one.kind) and (rest in ("", "*") or rest in known)
