@@ -320,11 +320,13 @@ def measure_whole() -> list[Measure]:
 @click.option("--whole", is_flag=True, help="Also time make run, make test and a fresh clone (minutes).")
 def main(runs: int, flip_count: int, requests: int, api_only: bool, mesh_only: bool, whole: bool) -> None:
     """Measure and print."""
+    from tests.bench_declared import measure as measure_declared
     from tests.bench_mesh import measure_mesh
 
     measures = [] if mesh_only else measure_api(requests)
     if not api_only and not mesh_only:
         measures = measure_cluster(runs, flip_count) + measures + (measure_whole() if whole else [])
+        measures += [Measure(*row) for row in measure_declared()]
     if not api_only:
         measures += measure_mesh()
     rows = [[m.name, m.value, m.to_reach, m.runs] for m in measures]

@@ -231,6 +231,18 @@ def tls_destinations_of(
                     yield new, route.destinations
 
 
+def all_sources(service: VirtualService) -> Iterator[Source]:
+    """Whom its routes are for."""
+    yield from (match.source for route in service.http for match in route.matches)
+    yield from (source for route in (*service.tcp, *service.tls) for source, _ in route.matches)
+
+
+def all_destinations(service: VirtualService) -> Iterator[tuple[str, int]]:
+    """(host, port) of everything that its routes lead anybody to; 0 is any port."""
+    for namespace in {source.namespace for source in all_sources(service)}:
+        yield from destinations_for(service, namespace)
+
+
 # pilot/pkg/model/virtualservice.go virtualServiceDestinationsFilteredBySourceNamespace
 def destinations_for(service: VirtualService, namespace: str) -> Iterator[tuple[str, int]]:
     """(host, port) of everything that its routes lead clients of a namespace to, mirrors among them; 0 is any port."""

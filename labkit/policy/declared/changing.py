@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from labkit.outcomes import Outcome
 from labkit.policy.declared.answers import Answer
@@ -14,6 +14,8 @@ from labkit.policy.declared.mesh import DeclaredMesh, Key, Object, key_of
 from labkit.policy.declared.traffic import Traffic, rate_of
 from labkit.policy.validation import validate
 from labkit.policy.workload import labels_match, workload_from_pod
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -152,24 +154,27 @@ def compare(
     notes: tuple[str, ...] = (),
 ) -> Preview:
     """The edges that two meshes answer differently."""
-    was = {edge.key: edge.answer for edge in before.edges()}
-    becomes = {edge.key: edge.answer for edge in after.edges()}
-    clients = {group.name for group in after.clients}
+    clients = _paired(before.clients, after.clients, lambda one: one.name)
     found, unchanged = [], 0
     known: dict[tuple[int, int], Effect | None] = {}
-    for key in was | becomes:
-        old, new = was.get(key), becomes.get(key)
-        if old is not None and new is not None:
+    for label, (target, target_after) in _paired(before.servers, after.servers, lambda one: one.label).items():
+        for name, (client, client_after) in clients.items():
+            old = before.answer(client, target) if client and target else None
+            new = after.answer(client_after, target_after) if client_after and target_after else None
+            if old is None and new is None:
+                continue
             pair = (id(old), id(new))
-            if pair not in known:
-                known[pair] = _effect(old, new)
-            effect = known[pair]
-        else:
-            effect = _come_or_gone(old, new, key[0] in clients)
-        if effect is None:
-            unchanged += 1
-        else:
-            found.append(EdgeChange(*key, effect, old, new, rate_of(traffic, *key)))
+            effect: Effect | None
+            if old is None or new is None:
+                effect = _come_or_gone(old, client_after is not None)
+            elif pair in known:
+                effect = known[pair]
+            else:
+                effect = known[pair] = _effect(old, new)
+            if effect is None:
+                unchanged += 1
+            else:
+                found.append(EdgeChange(name, label, effect, old, new, rate_of(traffic, name, label)))
     order = {effect: number for number, effect in enumerate(Effect)}
     found.sort(key=lambda one: (order[one.effect], -(one.rate or 0), one.client, one.server))
     return Preview(tuple(found), unchanged, refused, notes, traffic is not None, after)
@@ -189,7 +194,13 @@ def _effect(old: Answer, new: Answer) -> Effect | None:
     return Effect.CHANGES
 
 
-def _come_or_gone(old: Answer | None, new: Answer | None, client_stays: bool) -> Effect | None:
+def _paired(before: Iterable[T], after: Iterable[T], name: Callable[[T], str]) -> dict[str, tuple[T | None, T | None]]:
+    """What there is before and after, by name."""
+    was, becomes = {name(one): one for one in before}, {name(one): one for one in after}
+    return {key: (was.get(key), becomes.get(key)) for key in was | becomes}
+
+
+def _come_or_gone(old: Answer | None, client_stays: bool) -> Effect:
     if old is None:
         return Effect.APPEARS
     if not client_stays or old.refused_share > 0.999:

@@ -7,10 +7,10 @@ way that a call takes, and each gets its reason.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from labkit.outcomes import Outcome, RequestKind, Scope, Verdict
-from labkit.policy.authorization import Request
+from labkit.policy.authorization import AuthorizationPolicy, Request
 from labkit.policy.client_tls import ClientTLS, ServiceRule, tls_towards
 from labkit.policy.declared.access import MAYBE, NO, access
 from labkit.policy.declared.answers import Answer, Way
@@ -28,84 +28,115 @@ from labkit.policy.protocols import Protocol
 from labkit.policy.workload import Workload, labels_match
 
 
+@dataclass(frozen=True)
+class _Guard:
+    """What a server's proxy asks about a call: its policies, and what is known of the request but for the caller."""
+
+    policies: tuple[AuthorizationPolicy, ...]
+    request: Request
+    identified: bool
+    """Whether the caller shows a certificate there."""
+
+
+_Step = tuple[Way, _Guard | None]
+
+
+class _Met:
+    """The ways of a class of clients, up to the servers' doors."""
+
+    def __init__(self, ways: tuple[_Step, ...], answer: Answer) -> None:
+        self.ways, self.answer = ways, answer
+        self.guarded = any(guard for _, guard in ways)
+
+
 class Judge:
     """Answers for the objects of one moment. Clients that no rule tells apart share their answers."""
 
     def __init__(self, rules: Rules, registry: Registry) -> None:
         self.rules, self.registry = rules, registry
         self.router = Router(rules, registry)
+        self._met: dict[tuple[object, ...], _Met] = {}
         self._answers: dict[tuple[object, ...], Answer] = {}
-        self._classes: dict[int, tuple[object, ...]] = {}
+        self._telling: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
 
     def answer(self, client: Group, target: Target, request: RequestKind | None = None) -> Answer:
         """What happens to calls of a client to a target; without a `request`, to what its port is declared for."""
-        known = (*self._class(client), self._caller(client, target), id(target), request)
-        found = self._answers.get(known)
+        known = (self._class(client, target), id(target), request)
+        met = self._met.get(known)
+        if met is None:
+            ways = tuple(self._ways(client, target, request or request_of(target.protocol)))
+            met = self._met[known] = _Met(ways, Answer(way for way, _ in ways))
+        if not met.guarded:
+            return met.answer
+        caller = (id(met), self._caller(client))
+        found = self._answers.get(caller)
         if found is None:
-            found = self._answers[known] = Answer(self._ways(client, target, request or request_of(target.protocol)))
+            ways = tuple(met.ways)
+            found = Answer(self._guarded(way, client, guard) if guard else way for way, guard in ways)
+            self._answers[caller] = found
         return found
 
     # -- who is like whom
 
-    def _class(self, client: Group) -> tuple[object, ...]:
+    def _class(self, client: Group, target: Target) -> object:
         """By what the rules of clients tell them apart."""
-        found = self._classes.get(id(client))
-        if found is None:
-            if client.gateway:
-                found = (id(client),)
-            elif not client.injected:
-                found = (False,)
-            else:
-                workload, rules = client.workload, self.rules
-                keys = tuple((key, workload.labels[key]) for key in rules.client_keys if key in workload.labels)
-                found = (workload.namespace if workload.namespace in self._namespaces_that_matter else "", keys)
-            self._classes[id(client)] = found
-        return found
+        if client.gateway:
+            return id(client)
+        if not client.injected:
+            return False
+        telling = self._telling.get(id(target))
+        if telling is None:
+            namespaces, keys = self.rules.tell_apart(target.host)
+            if self.registry.client_namespaces:
+                namespaces |= self.registry.client_namespaces
+            telling = self._telling[id(target)] = (namespaces, keys)
+        namespaces, keys = telling
+        if not namespaces and not keys:
+            return True
+        workload = client.workload
+        own = tuple((key, workload.labels[key]) for key in keys if key in workload.labels) if keys else ()
+        return (workload.namespace if workload.namespace in namespaces else "", own)
 
-    def _caller(self, client: Group, target: Target) -> object:
+    def _caller(self, client: Group) -> object:
         """By what AuthorizationPolicies tell clients apart."""
-        if not self.rules.authorization_policies:
-            return None
         address = client.workload.address if self.rules.ask_for_addresses else ""
         if not client.injected:
             return address
         return (client.workload.namespace, client.workload.service_account, address)
 
-    @property
-    def _namespaces_that_matter(self) -> frozenset[str]:
-        return self.rules.client_namespaces | self.registry.client_namespaces
-
     # -- ways
 
-    def _ways(self, client: Group, target: Target, request: RequestKind) -> Iterator[Way]:
+    def _ways(self, client: Group, target: Target, request: RequestKind) -> Iterator[_Step]:
+        """Each way up to the server's door, and what is asked there, if anything is."""
         if target.protocol is Protocol.UDP:
             why = Because(Rule.PROTOCOL, "sidecars do not capture UDP, so it passes as the application sends it")
-            yield Way(Outcome.UNKNOWN, (why,), sends="UDP", accepts="UDP")
+            yield Way(Outcome.UNKNOWN, (why,), sends="UDP", accepts="UDP"), None
             return
         for branch in self.router.branches(client, target, request):
             if branch.target is None:
                 if branch.when or branch.status is not None or branch.refuses:
-                    yield _ended(branch)
+                    yield _ended(branch), None
             else:
                 yield from self._to(client, branch, branch.target, request)
 
-    def _to(self, client: Group, branch: Branch, target: Target, request: RequestKind) -> Iterator[Way]:
+    def _to(self, client: Group, branch: Branch, target: Target, request: RequestKind) -> Iterator[_Step]:
         rule = self._rule(client, branch, target)
         endpoints = list(target.endpoints)
         if branch.subset and not branch.passed_on:
             subset = rule.subset(branch.subset) if rule else None
             if subset is None:
                 why = Because(Rule.SUBSET, f"no DestinationRule that counts here defines the subset {branch.subset}")
-                yield _nobody(client, branch, request, why)
+                yield _nobody(client, branch, request, why), None
                 return
             endpoints = [one for one in endpoints if labels_match(subset.labels, one[0].workload.labels)]
         if not endpoints:
-            yield _nobody(client, branch, request, Because(Rule.NO_ENDPOINT, f"no pod stands behind {target}"))
+            why = Because(Rule.NO_ENDPOINT, f"no pod stands behind {target}")
+            yield _nobody(client, branch, request, why), None
             return
         total = sum(max(group.pods, 1) for group, _ in endpoints)
         for group, port in endpoints:
-            way = self._meet(client, branch, target, rule, group, port, request)
-            yield replace(way, share=branch.share * max(group.pods, 1) / total, when=branch.when)
+            share = branch.share * max(group.pods, 1) / total
+            yield self._meet(client, branch, target, rule, group, port, request, share)
 
     def _rule(self, client: Group, branch: Branch, target: Target) -> DestinationRule | None:
         if not client.injected or branch.passed_on:
@@ -121,7 +152,8 @@ class Judge:
         group: Group,
         port: int,
         request: RequestKind,
-    ) -> Way:
+        share: float,
+    ) -> _Step:
         """The way to one workload."""
         server, effective = group.workload, self.rules.effective(group.workload)
         sent, why_sent = self._sent(client, branch, target, rule, server, port, effective)
@@ -149,6 +181,8 @@ class Judge:
         way = Way(
             verdict.outcome,
             because,
+            share,
+            branch.when,
             server=group.name,
             port=port,
             sends=verdict.client_sends,
@@ -158,7 +192,7 @@ class Judge:
             error=verdict.error,
             ignored=effective.ignored if group.injected and not group.gateway else (),
         )
-        return way if group.gateway else self._guarded(way, client, group, target, edge, sent, effective)
+        return way, None if group.gateway else self._guard(way, group, target, edge, sent, effective)
 
     # -- the client's side
 
@@ -275,35 +309,27 @@ class Judge:
         passed = replace(verdict, outcome=outcome, server_accepts=accepts, http_status=None, exit_code=None, error="")
         return passed, (why,)
 
-    def _guarded(
-        self,
-        way: Way,
-        client: Group,
-        group: Group,
-        target: Target,
-        edge: Edge,
-        sent: ClientTLS,
-        effective: EffectiveMTLS,
-    ) -> Way:
-        """After the server's proxy has asked who may call."""
+    def _guard(
+        self, way: Way, group: Group, target: Target, edge: Edge, sent: ClientTLS, effective: EffectiveMTLS
+    ) -> _Guard | None:
+        """What the server's proxy asks of a call that came so far, if it asks anything."""
         asked = way.outcome in (Outcome.MTLS, Outcome.PLAINTEXT, Outcome.TLS)
         if not asked or not group.injected or not edge.captured or edge.port in UNCAPTURED_PORTS:
-            return way
-        guards = self.rules.guards(group.workload)
-        chain = chain_of(edge, sent, effective.mode_for_port(edge.port)) if guards else None
-        if not guards or chain is None:
-            return way
+            return None
+        policies = self.rules.guards(group.workload)
+        chain = chain_of(edge, sent, effective.mode_for_port(edge.port)) if policies else None
+        if chain is None:
+            return None
+        request = Request(host=target.host, port=edge.port, destination_ip=group.workload.address, http=chain.http)
+        return _Guard(tuple(policies), request, sent.mtls and chain.terminates)
+
+    def _guarded(self, way: Way, client: Group, guard: _Guard) -> Way:
+        """The way after the server's proxy has asked who calls."""
         caller, domain = client.workload, self.rules.settings.trust_domain
-        identity = spiffe_id(domain, caller.namespace, caller.service_account)
-        request = Request(
-            principal=identity.removeprefix("spiffe://") if sent.mtls and chain.terminates else "",
-            source_ip=client.workload.address,
-            host=target.host,
-            port=edge.port,
-            destination_ip=group.workload.address,
-            http=chain.http,
-        )
-        found = access(guards, request)
+        identity = spiffe_id(domain, caller.namespace, caller.service_account) if guard.identified else ""
+        request = replace(guard.request, principal=identity.removeprefix("spiffe://"), source_ip=caller.address)
+        http = request.http
+        found = access(guard.policies, request)
         if found.policy is None:
             return way
         meta, root = found.policy.meta, self.rules.settings.root_namespace
@@ -317,9 +343,9 @@ class Judge:
             way,
             outcome=Outcome.REFUSED,
             because=(*way.because, why),
-            http_status=403 if chain.http else None,
-            exit_code=0 if chain.http else None,
-            error="RBAC: access denied" if chain.http else "connection closed",
+            http_status=403 if http else None,
+            exit_code=0 if http else None,
+            error="RBAC: access denied" if http else "connection closed",
         )
 
 

@@ -164,18 +164,20 @@ class DeclaredMesh:
         self, clients: Callable[[Group], bool] | None = None, servers: Callable[[Target], bool] | None = None
     ) -> Iterator[EdgeVerdict]:
         """The verdicts of all pairs, but for what a workload would call of itself alone."""
-        judge = self.judge.answer
         callers = [one for one in self.clients if clients is None or clients(one)]
         for target in self.servers:
-            if servers is not None and not servers(target):
-                continue
-            alone = target.endpoints[0][0] if len(target.endpoints) == 1 else None
-            for client in callers:
-                if client is alone:
-                    continue
-                answer = judge(client, target)
-                if answer.calls:
-                    yield EdgeVerdict(client, target, answer)
+            if servers is None or servers(target):
+                for client in callers:
+                    answer = self.answer(client, target)
+                    if answer is not None:
+                        yield EdgeVerdict(client, target, answer)
+
+    def answer(self, client: Group, target: Target) -> Answer | None:
+        """The verdict of one pair; None where there is no way, or where a workload would call itself alone."""
+        if len(target.endpoints) == 1 and target.endpoints[0][0] is client:
+            return None
+        found = self.judge.answer(client, target)
+        return found if found.ways else None
 
     def modes(self) -> list[tuple[Group, MutualTLSMode, Mapping[int, MutualTLSMode]]]:
         """What every workload with a sidecar accepts: in general, and on ports that have a mode of their own."""

@@ -17,7 +17,7 @@ from labkit.errors import InputError
 from labkit.policy.calls import is_over, target_port
 from labkit.policy.declared.settings import MeshSettings
 from labkit.policy.destination_rule import CLUSTER_DOMAIN
-from labkit.policy.injection import NEVER_INJECTED_NAMESPACES, REVISION, InjectionDecision, injection_decision
+from labkit.policy.injection import INJECT, NEVER_INJECTED_NAMESPACES, REVISION, InjectionDecision, injection_decision
 from labkit.policy.protocols import Protocol, protocol_of
 from labkit.policy.service_entry import Location, Resolution, ServiceEntry, WorkloadEntry
 from labkit.policy.workload import (
@@ -96,7 +96,7 @@ class Target:
     by_address: bool = False
     """A pod's own address, called past its Services."""
 
-    @property
+    @cached_property
     def label(self) -> str:
         """As a table shows it: `namespace/name:port`, or the host of a ServiceEntry."""
         return f"{self.namespace}/{self.name}:{self.port}" if self.service else f"{self.host}:{self.port}"
@@ -121,22 +121,49 @@ class Registry:
             kinds[str(one.get("kind"))].append(one)
         self.namespaces = {str(one["metadata"]["name"]): one for one in kinds["Namespace"]}
         self.groups = _groups(kinds["Pod"])
+        self._decisions: dict[tuple[object, ...], InjectionDecision] = {}
         self._by_namespace: dict[str, list[Group]] = defaultdict(list)
         for group in self.groups:
             self._by_namespace[group.namespace].append(group)
+        running = {name: list(some) for name, some in self._by_namespace.items()}
         for template in (one for kind in TEMPLATES for one in kinds[kind] if not _is_owned(one)):
-            if not self._has_pods(template):
+            if not _has_pods(template, running.get(_namespace(template), ())):
                 planned = self._planned(template)
                 self.groups.append(planned)
                 self._by_namespace[planned.namespace].append(planned)
         self._virtual = [_outside_group(one.workload) for one in workload_entries]
         self._entries = {id(group): one for group, one in zip(self._virtual, workload_entries, strict=True)}
         self._services = sorted(kinds["Service"], key=_service_age)
-        self.targets = [*self._service_targets(), *self._entry_targets(entries)]
-        self._by_host: dict[str, list[Target]] = defaultdict(list)
-        for target in self.targets:
-            self._by_host[target.host].append(target)
+        self._service_entries = list(entries)
         self._inbound: dict[tuple[int, int], Protocol] | None = None
+
+    @cached_property
+    def targets(self) -> list[Target]:
+        """The ports of all hosts, the oldest Service's first."""
+        return [*self._service_targets(), *self._entry_targets(self._service_entries)]
+
+    @cached_property
+    def _by_host(self) -> dict[str, list[Target]]:
+        found: dict[str, list[Target]] = defaultdict(list)
+        for target in self.targets:
+            found[target.host].append(target)
+        return dict(found)
+
+    @cached_property
+    def _by_label(self) -> dict[tuple[str, tuple[str, str]], list[Group]]:
+        """Workloads by namespace and each of their labels."""
+        found: dict[tuple[str, tuple[str, str]], list[Group]] = defaultdict(list)
+        for group in (*self.groups, *self._virtual):
+            for label in group.workload.labels.items():
+                found[group.workload.namespace, label].append(group)
+        return dict(found)
+
+    def _chosen(self, namespace: str, selector: Mapping[str, str]) -> list[Group]:
+        """The workloads of a namespace that a selector with labels chooses."""
+        if not selector:
+            return []
+        some = min((self._by_label.get((namespace, label), []) for label in selector.items()), key=len)
+        return [one for one in some if labels_match(selector, one.workload.labels)] if len(selector) > 1 else some
 
     # -- looking up
 
@@ -239,13 +266,10 @@ class Registry:
         pod = spec.get("template") or {}
         metadata = {**(pod.get("metadata") or {}), "namespace": _namespace(template)}
         pod = {**pod, "metadata": {**metadata, "name": template["metadata"]["name"]}}
-        group = _group(pod, workload_from_pod(pod), str(template.get("kind")), 0)
-        if group.injected or not self.settings.installed or not self._decision(group.workload, pod).inject:
-            return group
-        workload = group.workload
-        return replace(
-            group, workload=replace(workload, injected=True, labels={TLS_MODE_LABEL: TLS_MODE_ISTIO, **workload.labels})
-        )
+        workload = workload_from_pod(pod)
+        if not workload.injected and self.settings.installed and self._decision(workload, pod).inject:
+            workload = replace(workload, injected=True, labels={TLS_MODE_LABEL: TLS_MODE_ISTIO, **workload.labels})
+        return _group(pod, workload, str(template.get("kind")), 0)
 
     def _decision(self, workload: Workload, pod: Object) -> InjectionDecision:
         namespace = self.namespaces.get(workload.namespace) or {}
@@ -254,19 +278,15 @@ class Registry:
         revision = self.settings.revision
         if self.settings.any_revision:
             revision = around.get(REVISION) or own.get(REVISION) or revision
-        return injection_decision(
-            around,
-            own,
-            metadata.get("annotations") or {},
-            revision,
-            namespace=workload.namespace,
-            host_network=bool((pod.get("spec") or {}).get("hostNetwork")),
-        )
-
-    def _has_pods(self, template: Object) -> bool:
-        selector = ((template.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
-        here = self._by_namespace.get(_namespace(template), ())
-        return bool(selector) and any(one.pods and labels_match(selector, one.workload.labels) for one in here)
+        annotations = metadata.get("annotations") or {}
+        host_network = bool((pod.get("spec") or {}).get("hostNetwork"))
+        asked = (own.get(INJECT), own.get(REVISION), annotations.get(INJECT), host_network)
+        known = (workload.namespace, revision, *asked)
+        if known not in self._decisions:
+            self._decisions[known] = injection_decision(
+                around, own, annotations, revision, namespace=workload.namespace, host_network=host_network
+            )
+        return self._decisions[known]
 
     @staticmethod
     def _named(here: list[Group], name: str) -> list[Group]:
@@ -282,11 +302,7 @@ class Registry:
         for service in self._services:
             metadata, spec = service["metadata"], service.get("spec") or {}
             namespace, selector = _namespace(service), spec.get("selector") or {}
-            chosen = [
-                one
-                for one in (*self._by_namespace.get(namespace, ()), *self._virtual)
-                if selector and one.namespace == namespace and labels_match(selector, one.workload.labels)
-            ]
+            chosen = self._chosen(namespace, {key: str(value) for key, value in selector.items()})
             standing = [one for one in chosen if one.workload.ready] or chosen
             for port in spec.get("ports") or ():
                 yield Target(
@@ -330,10 +346,9 @@ class Registry:
     def _entry_endpoints(self, entry: ServiceEntry, host: str, port: str, number: int) -> Iterator[tuple[Group, int]]:
         namespace = entry.meta.namespace
         if entry.selector:
-            for one in (*self._by_namespace.get(namespace, ()), *self._virtual):
-                if one.namespace == namespace and labels_match(entry.selector, one.workload.labels):
-                    own = self._entries.get(id(one))
-                    yield one, own.port(port, number) if own else number
+            for one in self._chosen(namespace, entry.selector):
+                own = self._entries.get(id(one))
+                yield one, own.port(port, number) if own else number
         elif entry.endpoints:
             for inline in entry.endpoints:
                 yield _outside_group(inline.workload), inline.port(port, number)
@@ -407,7 +422,8 @@ def _difference(one: Group, some: list[Group]) -> str:
 
 def _group(pod: Object, workload: Workload, kind: str, pods: int) -> Group:
     written = ((pod.get("metadata") or {}).get("annotations") or {}).get(EXCLUDED_INBOUND) or ""
-    excluded = frozenset(int(port) for port in re.split(r"[,\s]+", str(written)) if port.isdigit())
+    ports = re.split(r"[,\s]+", str(written)) if written else ()
+    excluded = frozenset(int(port) for port in ports if port.isdigit())
     return Group(workload, kind, pods, excluded, workload.injected and _is_gateway(pod), template=pod)
 
 
@@ -455,6 +471,11 @@ def _namespace(obj: Object) -> str:
 
 def _is_owned(template: Object) -> bool:
     return any(owner.get("controller") for owner in (template.get("metadata") or {}).get("ownerReferences") or ())
+
+
+def _has_pods(template: Object, running: Iterable[Group]) -> bool:
+    selector = ((template.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    return bool(selector) and any(labels_match(selector, one.workload.labels) for one in running)
 
 
 def _listed(names: Iterable[str], most: int = 12) -> str:

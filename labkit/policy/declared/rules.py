@@ -25,8 +25,8 @@ from labkit.policy.peer_authentication import (
 from labkit.policy.selection import selected
 from labkit.policy.service_entry import ServiceEntry, WorkloadEntry, parse_service_entry, parse_workload_entry
 from labkit.policy.sidecar_scope import SidecarScope, parse_sidecar_scope, sidecar_scope
-from labkit.policy.virtual_service import VirtualService, parse_virtual_service
-from labkit.policy.workload import Workload
+from labkit.policy.virtual_service import VirtualService, all_destinations, all_sources, parse_virtual_service
+from labkit.policy.workload import Workload, labels_match
 
 Object = Mapping[str, Any]
 Labels = tuple[tuple[str, str], ...]
@@ -65,7 +65,8 @@ class Rules:
         self.workload_entries: list[WorkloadEntry] = found["WorkloadEntry"]
         self._peers = _by_namespace(self.peer_authentications, lambda one: one.namespace)
         self._authorizations = _by_namespace(self.authorization_policies, lambda one: one.meta.namespace)
-        self._effective: dict[tuple[str, Labels], EffectiveMTLS] = {}
+        self._effective: dict[tuple[str, tuple[int, ...]], EffectiveMTLS] = {}
+        self._telling: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
         self._modes: dict[str, MutualTLSMode | None] = {}
         self._destinations: dict[str, list[DestinationRule]] = {}
         self._routings: dict[str, list[VirtualService]] = {}
@@ -78,14 +79,19 @@ class Rules:
         """What the policies make a workload accept. Workloads that no selector of their namespace tells apart share
         one answer.
         """
-        namespace = workload.namespace
-        keys = self._peer_keys.get(namespace) or self._peer_keys[""]
-        known = (namespace, tuple((key, workload.labels[key]) for key in keys if key in workload.labels))
+        namespace, root = workload.namespace, self.settings.root_namespace
+        places = (namespace,) if namespace == root else (namespace, root)
+        chosen = [
+            one
+            for place in places
+            for label in workload.labels.items()
+            for one in self._selecting.get((place, label), ())
+            if labels_match(one.selector, workload.labels)
+        ]
+        known = (namespace, tuple(map(id, chosen)))
         if known not in self._effective:
-            root = self.settings.root_namespace
-            mine = self._peers.get(namespace, [])
-            mine = mine if namespace == root else [*mine, *self._peers.get(root, [])]
-            self._effective[known] = compose_peer_authentication(mine, workload, root)
+            wide = [one for place in places for one in self._wide.get(place, ())]
+            self._effective[known] = compose_peer_authentication([*wide, *chosen], workload, root)
         return self._effective[known]
 
     def namespace_mode(self, namespace: str) -> MutualTLSMode | None:
@@ -121,10 +127,23 @@ class Rules:
 
     def destination_rule(self, client: Workload, namespace: str, host: str) -> DestinationRule | None:
         """The DestinationRule that a client follows for a host of a namespace."""
-        if host not in self._destinations:
-            self._destinations[host] = [one for one in self.destination_rules if host_matches(one.host, host)]
-        found = self._destinations[host]
+        found = self._rules_for(host)
         return destination_rule(found, client, namespace, host, self.settings.root_namespace) if found else None
+
+    def _rules_for(self, host: str) -> list[DestinationRule]:
+        if host not in self._destinations:
+            exact = self._rules_by_host.get(host, ())
+            patterns = (one for one in self._rules_by_host.get("*", ()) if host_matches(one.host, host))
+            self._destinations[host] = [*exact, *patterns]
+        return self._destinations[host]
+
+    @cached_property
+    def _rules_by_host(self) -> dict[str, list[DestinationRule]]:
+        """By host; patterns together."""
+        found: dict[str, list[DestinationRule]] = defaultdict(list)
+        for one in self.destination_rules:
+            found["*" if one.host.startswith("*") else one.host].append(one)
+        return dict(found)
 
     @property
     def all_virtual_services(self) -> list[VirtualService]:
@@ -138,30 +157,23 @@ class Rules:
             ]
         return self._routings[host]
 
-    @cached_property
-    def client_keys(self) -> frozenset[str]:
-        """The labels by which rules tell clients apart."""
-        keys = {key for one in self.destination_rules for key in one.selector} | self._scope_keys
-        for service in self._virtual_services:
-            sources = [match.source for route in service.http for match in route.matches]
-            sources += [source for route in (*service.tcp, *service.tls) for source, _ in route.matches]
-            keys |= {key for source in sources for key in source.labels}
-        return frozenset(keys)
-
-    @cached_property
-    def client_namespaces(self) -> frozenset[str]:
-        """The namespaces whose clients may follow other rules than those of the rest."""
-        found = {one.meta.namespace for one in self.destination_rules}
-        found |= {one.meta.namespace for one in self.sidecars}
-        exports = [(one.meta.namespace, one.export_to) for one in self._virtual_services]
-        for owner, export_to in [*exports, *((one.meta.namespace, one.export_to) for one in self.destination_rules)]:
-            if export_to:
-                found |= {owner, *export_to}
-        for service in self._virtual_services:
-            sources = [match.source for route in service.http for match in route.matches]
-            sources += [source for route in (*service.tcp, *service.tls) for source, _ in route.matches]
-            found |= {source.namespace for source in sources}
-        return frozenset(found)
+    def tell_apart(self, host: str) -> tuple[frozenset[str], frozenset[str]]:
+        """By which namespaces and labels the rules for a host tell its clients apart."""
+        if host not in self._telling:
+            routes = self.virtual_services(host)
+            hosts = {host} | {to for route in routes for to, _ in all_destinations(route)}
+            rules = [one for name in hosts for one in self._rules_for(name)]
+            namespaces = {one.meta.namespace for one in rules} | {one.meta.namespace for one in self.sidecars}
+            keys = {key for one in rules for key in one.selector} | self._scope_keys
+            for owner, export_to in [(one.meta.namespace, one.export_to) for one in routes] + [
+                (one.meta.namespace, one.export_to) for one in rules
+            ]:
+                namespaces |= {owner, *export_to} if export_to else set()
+            for source in (source for route in routes for source in all_sources(route)):
+                namespaces.add(source.namespace)
+                keys |= set(source.labels)
+            self._telling[host] = frozenset(namespaces), frozenset(keys)
+        return self._telling[host]
 
     @cached_property
     def ask_for_addresses(self) -> bool:
@@ -175,13 +187,19 @@ class Rules:
         return any(one.key in ("source.ip", "remote.ip") for group in groups for one in group)
 
     @cached_property
-    def _peer_keys(self) -> dict[str, tuple[str, ...]]:
-        keys: dict[str, set[str]] = defaultdict(set)
+    def _wide(self) -> dict[str, list[PeerAuthentication]]:
+        return {name: [one for one in some if not one.selector] for name, some in self._peers.items()}
+
+    @cached_property
+    def _selecting(self) -> dict[tuple[str, tuple[str, str]], list[PeerAuthentication]]:
+        """Policies with a selector, by namespace and one of their labels. One in the root namespace decides nothing,
+        but it is listed as ignored for those it matches.
+        """
+        found: dict[tuple[str, tuple[str, str]], list[PeerAuthentication]] = defaultdict(list)
         for one in self.peer_authentications:
-            keys[one.namespace] |= set(one.selector)
-        # A selector in the root namespace decides nothing, but it is listed as ignored for those it matches.
-        root = keys.get(self.settings.root_namespace, set())
-        return {name: tuple(sorted(own | root)) for name, own in keys.items()} | {"": tuple(sorted(root))}
+            if one.selector:
+                found[one.namespace, min(one.selector.items())].append(one)
+        return dict(found)
 
     @cached_property
     def _guard_keys(self) -> frozenset[str]:
