@@ -22,6 +22,7 @@ class Stream:
         self.ended = threading.Event()
         self.failure = ""
         """Why it ended, if that was no proper end."""
+        self.exit_code: int | None = None
         self._client, self._pod = client, pod
         self._outputs = {execute.STDOUT: bytearray(), execute.STDERR: bytearray()}
         self._told = bytearray()
@@ -104,8 +105,8 @@ class Stream:
             self.failure = self.failure or "the connection broke"
         elif self._told:
             try:
-                code, words = execute.ending(bytes(self._told), ("program",), self._pod)
-                self.failure = words or (f"it ended with exit code {code}" if code else "")
+                self.exit_code, words = execute.ending(bytes(self._told), ("program",), self._pod)
+                self.failure = words or (f"exit code {self.exit_code}" if self.exit_code else "")
             except LabError as error:
                 self.failure = error.what
         with self._changed:

@@ -62,6 +62,8 @@ wait "$look"; code=$?
 kill "$listen" 2>/dev/null
 exit $code"""
 
+_TIMED_OUT = 124  # timeout(1)
+
 _QUIET, _QUIET_LIMIT = 0.1, 1.0
 """Before the end: nothing has come for so long, so what was sent is in. At most so long."""
 
@@ -215,6 +217,9 @@ def _await_running(cluster: Cluster, target: Target, name: str, image: str) -> N
 class _Tcpdump:
     target: Target
     stream: Stream
+    limit: float
+    told: bool = False
+    """Whether it was told that it is enough."""
 
     @classmethod
     def start(cls, cluster: Cluster, target: Target, image: str, limit: float) -> _Tcpdump:
@@ -229,9 +234,10 @@ class _Tcpdump:
                 next_step="A capture needs an image with tcpdump, and the capability NET_RAW for its container.",
                 pod=target.pod,
             )
-        return cls(target, stream)
+        return cls(target, stream, limit)
 
     def stop(self) -> None:
+        self.told = not self.stream.ended.is_set()
         self.stream.wait_until_quiet(_QUIET, _QUIET_LIMIT)
         self.stream.write(b"enough\n")
         self.stream.ended.wait(START_SECONDS)
@@ -241,9 +247,11 @@ class _Tcpdump:
     def notes(self) -> list[str]:
         """What it said beside the usual."""
         notes = [line.removeprefix("tcpdump: ") for line in self.stream.stderr.splitlines() if not _is_usual(line)]
-        if self.stream.failure and not self.stream.failure.startswith("it ended with exit code"):
-            notes.append(f"the capture in pod {self.target.pod} broke off: {self.stream.failure}")
-        return notes
+        if self.told or not self.stream.ended.is_set():
+            return notes
+        if self.stream.exit_code == _TIMED_OUT:
+            return [*notes, f"it ended by itself after {self.limit:g} s"]
+        return [*notes, f"it broke off, as pod {self.target.pod} or its container did: {self.stream.failure}"]
 
 
 _USUAL = (
@@ -300,10 +308,7 @@ class Session:
     @property
     def notes(self) -> list[str]:
         """What there is to say about it: connections that could not be seen, a pod that went away."""
-        notes = [note for one in self._running for note in one.notes]
-        if not self.ended and self._running and not self.running:
-            notes.append("it has ended by itself")
-        return notes
+        return [note for one in self._running for note in one.notes]
 
     def file(self) -> CaptureFile:
         """All packets so far, in the order of their times."""

@@ -182,7 +182,8 @@ def printable(data: bytes) -> str:
 _REQUEST = re.compile(rb"([A-Z]{3,10}) (\S+) (HTTP/1\.[01])\r?\n")
 _RESPONSE = re.compile(rb"(HTTP/1\.[01] \d{3}[^\r\n]*)")
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_RECORD = re.compile(rb"[\x14-\x17]\x03[\x00-\x04]", re.DOTALL)
+_RECORD = re.compile(rb"[\x14-\x17]\x03[\x00-\x04]")
+_MAY_BE_RECORD = re.compile(rb"[\x14-\x17]\x03?")
 
 
 @dataclass
@@ -230,9 +231,11 @@ class _Flow:
         return self.content(raw.data)
 
     def content(self, data: bytes) -> tuple[Kind, str]:
-        if self.tls or _RECORD.match(data):
+        if self.tls or _RECORD.match(self.rest + data):
             self.tls = True
             return self.records(data)
+        undecided = self.rest + data
+        self.rest = undecided if _MAY_BE_RECORD.fullmatch(undecided) else b""
         if data.startswith(_PREFACE[: len(data)]) or self.http2:
             first = not self.http2
             self.http2 = True
@@ -279,7 +282,7 @@ class _Flow:
         name = _MESSAGES.get(content[0] if content else -1, "")
         try:
             message = dpkt.ssl.TLSHandshake(content).data
-        except (dpkt.Error, struct.error, IndexError):
+        except (dpkt.Error, dpkt.ssl.SSL3Exception, struct.error, IndexError):
             return name
         extensions = dict(getattr(message, "extensions", ()))
         words = [name]
