@@ -21,9 +21,6 @@ from tests.notebooks.lessons import (
     text_of,
 )
 
-# The rows of the source labs that the lessons cover so far (see metadata `labkit.covers`).
-COVERED = {f"A{n}" for n in range(1, 16)}
-
 EXAM_DOMAINS = (
     "Installation, Upgrades, and Configuration",
     "Securing Workloads",
@@ -32,13 +29,18 @@ EXAM_DOMAINS = (
     "none: this lesson is the way in",
 )
 
+VERBS = (
+    "Allow|Ask|Bring|Capture|Choose|Close|Configure|Enforce|Find|Inject|Install|Keep|Leave|Let|Meet|Migrate|Mint|Move"
+)
+VERBS += "|Open|Prove|Reach|Read|Repair|Route|Run|Scrape|See|Start|Steer|Take|Tell|Test|Try|Use|Watch"
+
 every_notebook = pytest.mark.parametrize("path", ALL, ids=notebook_id)
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=notebook_id)
 
 
-def test_the_lessons_are_numbered_without_a_gap():
-    assert [path.name[:2] for path in LESSONS] == [f"{n:02}" for n in range(len(LESSONS))]
-    assert len(LESSONS) >= 5
+def test_no_two_lessons_have_one_number():
+    numbers = [path.name[:2] for path in LESSONS]
+    assert len(set(numbers)) == len(numbers) >= 5
 
 
 def test_every_lesson_has_its_solutions_beside_it():
@@ -122,14 +124,14 @@ class TestLesson:
     def test_the_title_starts_with_a_verb_and_the_openings_are_there(self, path):
         title = read(path).cells[0].source
         # A title such as "Metrics" or "About mTLS" promises no act.
-        assert re.match(r"# (Start|Install|Inject|Test|Enforce|Mint|Scrape|Read|Prove|Move|Route|Watch) ", title)
+        assert re.match(rf"# ({VERBS}) ", title)
         for opening in ("**What you'll do.**", "**What you'll learn.**", "**What you'll need.**", "**Time.**"):
             assert opening in title
 
     def test_minutes_and_exam_domain_stand_in_text_and_metadata(self, path):
         notebook = read(path)
         meta, title = notebook.metadata.labkit, notebook.cells[0].source
-        assert 5 <= meta.minutes <= 20
+        assert 5 <= meta.minutes <= 25
         assert f"**Time.** {meta.minutes} minutes." in title
         assert meta.exam_domain in EXAM_DOMAINS
         assert meta.exam_domain.split(":")[0].lower() in title.lower()
@@ -150,7 +152,8 @@ class TestLesson:
         text = text_of(read(path))
         recap = re.search(r"## Recap\n\n((?:- .+\n?)+)", text)
         assert recap and len(recap[1].strip().splitlines()) == 3
-        assert text.index("## Recap") < text.index("## In practice")
+        assert text.index("## Quiz") < text.index("## Recap") < text.index("## In practice")
+        assert "https://istio.io/latest/" in text[text.index("## In practice") :], "a link to the official pages"
 
     def test_code_cells_are_short(self, path):
         cells = code_cells(read(path))
@@ -192,7 +195,7 @@ class TestExercises:
             name = cell.metadata.labkit.exercise
             part = text[text.index(f"## Exercise {name}") :]
             part = part[: part.find("\n## ", 3)]
-            for needed in ("**Given**", "**Goal:**", "<details><summary>Hint</summary>", f"#{name})"):
+            for needed in ("**Difficulty**", "**Given**", "**Goal:**", "<details><summary>Hint", f"#{name})"):
                 assert needed in part, (name, needed)
 
     def test_each_has_one_blank_and_ends_in_its_check(self, path):
@@ -214,11 +217,6 @@ class TestExercises:
                 assert yaml.safe_load(file.read_text()) == yaml.safe_load(manifest[1])
 
 
-def test_every_row_is_covered_by_a_lesson():
-    covered = {row for path in LESSONS for row in read(path).metadata.labkit.covers}
-    assert COVERED - covered == set()
-
-
 def test_a_covered_row_stands_in_a_lesson_that_checks_something():
     for path in LESSONS:
         if read(path).metadata.labkit.covers:
@@ -237,5 +235,5 @@ def test_the_strict_manifest_in_the_lesson_is_the_one_in_manifests():
 def test_manifests_are_plain_objects_that_name_their_namespace(path: Path):
     for document in yaml.safe_load_all(path.read_text()):
         assert {"apiVersion", "kind", "metadata"} <= document.keys()
-        if document["kind"] != "Namespace":
+        if document["kind"] not in ("Namespace", "ClusterRole", "ClusterRoleBinding"):
             assert document["metadata"]["namespace"]
