@@ -6,9 +6,10 @@ Each function returns a question to a cluster. What a request does is found out 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from labkit.checks.results import Judgement
+from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.errors import LabError
 from labkit.observe.declared import mode_of
@@ -80,6 +81,20 @@ def exists(
         return Judgement(not missing, expected, f"without {missing}" if missing else "it is there")
 
     return expect
+
+
+def check_of(name: str, expectation: Expectation, hint: str) -> Check:
+    """A check that needs no evidence: it asks the running mesh, and gives this hint when the answer is another."""
+
+    def collect(cluster: Cluster) -> tuple[Any, ...]:
+        return (expectation(cluster),)
+
+    def judge(judgement: Judgement) -> Judgement:
+        if not isinstance(judgement, Judgement):
+            raise TypeError("this check looks for itself")
+        return replace(judgement, hint=judgement.hint or hint)
+
+    return Check(name, "nothing: it looks for itself", judge, collect)
 
 
 def _send(cluster: Cluster, client: str, url: str, data: Any, headers: Mapping[str, str] | None) -> Observation | str:
