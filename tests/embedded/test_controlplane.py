@@ -218,6 +218,22 @@ def test_metrics_are_read_through_the_api_server_under_strict(permissive: Cluste
     assert "envoy_listener_manager_lds_update_success" in text
 
 
+@pytest.mark.parametrize("container", ["app", "istio-proxy"])
+def test_the_proxys_admin_port_is_at_localhost_in_every_container(cluster: Cluster, container: str) -> None:
+    name = pod_of(cluster, "client", "shop")["metadata"]["name"]
+
+    def inside(*options: str, url: str = "localhost:15000/config_dump") -> tuple[int, str]:
+        done = cluster.execute(name, "shop", ["curl", "-sS", *options, url], container=container)
+        return done.exit_code, done.stdout
+
+    assert "outbound|5000||server.shop.svc.cluster.local" in inside()[1]
+    assert "  upstream: debug" in inside("-XPOST", url="localhost:15000/logging?level=debug")[1]
+    assert inside("-XPOST", url="127.0.0.1:15000/logging?level=warning")[0] == 0
+    legacy = pod_of(cluster, "client", "legacy")["metadata"]["name"]
+    done = cluster.execute(legacy, "legacy", ["curl", "-sS", "localhost:15000/config_dump"], container="app")
+    assert done.exit_code == 7, "without a proxy nobody is there"
+
+
 def test_every_namespace_has_the_root_certificate_even_after_somebody_deletes_it(cluster: Cluster) -> None:
     wait_for("the copies", lambda: cluster.find("ConfigMap", "istio-ca-root-cert", "legacy") is not None)
     cluster.delete("ConfigMap", "istio-ca-root-cert", "legacy")

@@ -80,6 +80,14 @@ def test_the_door_opens_with_a_gateway_and_serves_what_is_routed(cluster: Cluste
     assert curl(address, 80, "/", "-H", "Host: other.example").status == 404
 
 
+def test_its_admin_port_is_at_its_localhost(cluster: Cluster) -> None:
+    (pod,) = cluster.objects("Pod", "istio-system", labels={"istio": "ingressgateway"})
+    command = ["curl", "-sS", "localhost:15000/server_info"]
+    done = cluster.execute(pod["metadata"]["name"], "istio-system", command, container="istio-proxy")
+    assert '"state": "LIVE"' in done.stdout
+    assert curl(pod["status"]["podIP"], 15000, "/server_info").exit_code == 7
+
+
 def test_its_service_has_an_address_that_works_from_the_machine(cluster: Cluster) -> None:
     wait_for("the address", lambda: _address(cluster) == door(cluster))
     found = gateway_address(cluster)

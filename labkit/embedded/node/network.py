@@ -39,6 +39,9 @@ Object = Mapping[str, Any]
 PROXY_PORTS = (15000, 15001, 15006, 15020, 15021, 15090)
 """Where the sidecar itself listens, https://istio.io/latest/docs/ops/deployment/application-requirements/"""
 
+ADMIN_PORT = 15000
+"""Envoy's admin interface: for the pod itself alone, so it is inside of the pod."""
+
 OUTBOUND_PORT = 15001
 """Where the sidecar takes what the pod sends out, and nobody else listens for."""
 
@@ -77,6 +80,11 @@ class PodView:
     redirected: bool
     sidecar: bool  # the pod has a proxy of its own, listening on PROXY_PORTS
     registry_only: bool = False  # what the mesh does not know goes to the proxy too, which refuses it
+    gateway: bool = False  # the pod is a proxy, and nothing else
+
+    @property
+    def administered(self) -> bool:
+        return self.sidecar or self.gateway
 
     @property
     def blocked(self) -> bool:
@@ -91,11 +99,12 @@ def view_of(
     *,
     exempt: bool = False,
     registry_only: bool = False,
+    gateway: bool = False,
 ) -> PodView:
     """The view of a pod's programs, or of the user that istio-init exempts."""
     own = inside_ip(pod_ip) if redirect else pod_ip
     redirected = redirect is not None
-    return PodView(namespace, name, pod_ip, own, redirected and not exempt, redirected, registry_only)
+    return PodView(namespace, name, pod_ip, own, redirected and not exempt, redirected, registry_only, gateway)
 
 
 def is_registry_only(mesh_config: str) -> bool:
@@ -188,7 +197,8 @@ def render_hosts(view: PodView, services: Iterable[Object], api_port: int, outsi
             "blocked": view.blocked,
             "names": {**known, **names_for(services, view.namespace)},
             "api_port": api_port,
-            "proxy_ports": list(PROXY_PORTS) if view.sidecar else [],
+            "proxy_ports": [port for port in PROXY_PORTS if port != ADMIN_PORT] if view.sidecar else [],
+            "admin": inside_ip(view.pod_ip) if view.administered else "",
         },
         indent=1,
     )
@@ -216,8 +226,10 @@ def render_curlrc(
     """
     lines = ["# Written by the node: how curl finds services from this pod. See connect-to in 'man curl'."]
     for host in ("localhost", "127.0.0.1"):
+        if view.administered:
+            lines.append(_connect_to(host, ADMIN_PORT, inside_ip(view.pod_ip), ADMIN_PORT))
         if view.sidecar:
-            lines += [_connect_to(host, port, view.pod_ip, port) for port in PROXY_PORTS]
+            lines += [_connect_to(host, port, view.pod_ip, port) for port in PROXY_PORTS if port != ADMIN_PORT]
         lines += [_connect_to(host, port, view.own_ip, listen_port(port)) for port in COMMON_PORTS]
         lines.append(_connect_to(host, None, view.own_ip, None))
     api = node_ip(block_of(view.pod_ip))

@@ -16,12 +16,11 @@ import os
 from aiohttp import WSMsgType, web
 
 from labkit.embedded.addresses import inside_ip, listen_port
-from labkit.embedded.node.network import PROXY_PORTS
+from labkit.embedded.node.network import ADMIN_PORT, PROXY_PORTS
 from labkit.embedded.node.sandbox import Sandbox
 
 PROTOCOLS = ("v5.channel.k8s.io",)
 DATA, ERROR, CLOSE = 0, 1, 255
-ADMIN_PORT = 15000
 PIECE = 64 * 1024
 CONNECT_SECONDS = 5.0
 
@@ -52,11 +51,11 @@ async def forward(socket: web.WebSocketResponse, sandbox: Sandbox, pod: str, por
 
 
 async def _connect(sandbox: Sandbox, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    if sandbox.redirect is None:
-        return await asyncio.open_connection(sandbox.pod_ip, listen_port(port))
     admin = sandbox.run_dir / "envoy-admin.sock"
     if port == ADMIN_PORT and admin.exists():
         return await asyncio.open_unix_connection(str(admin))
+    if sandbox.redirect is None:
+        return await asyncio.open_connection(sandbox.pod_ip, listen_port(port))
     address = sandbox.pod_ip if port in PROXY_PORTS else inside_ip(sandbox.pod_ip)
     return await asyncio.open_connection(address, listen_port(port))
 

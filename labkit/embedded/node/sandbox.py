@@ -30,6 +30,7 @@ from labkit.embedded.paths import ClusterPaths, labkit_home, private_dir
 from labkit.errors import MachineError
 from labkit.policy.injection import DEFAULT_REVISION
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
+from labkit.policy.workload import PROXY_CONTAINER
 
 log = logging.getLogger(__name__)
 
@@ -140,9 +141,16 @@ class Sandbox:
         entries = self.node.service_entries.objects.values() if self.node.service_entries else ()
         outside = network.outside_hosts(entries, self.namespace)
         redirect, name, port = self.redirect, str(self.pod["metadata"]["name"]), self.node.api_port
+        gateway = redirect is None and any(one["name"] == PROXY_CONTAINER for one in self.pod["spec"]["containers"])
         for directory, exempt in ((self.net, False), (self.net / "exempt", True)):
             view = network.view_of(
-                self.namespace, name, self.pod_ip, redirect, exempt=exempt, registry_only=self._registry_only
+                self.namespace,
+                name,
+                self.pod_ip,
+                redirect,
+                exempt=exempt,
+                registry_only=self._registry_only,
+                gateway=gateway,
             )
             network.write_text(directory / "hosts.json", network.render_hosts(view, services, port, outside))
             network.write_text(directory / ".curlrc", network.render_curlrc(view, services, pods, port, outside))
@@ -158,7 +166,7 @@ class Sandbox:
     def _net_of(self, container: Object) -> Path:
         redirect = self.redirect
         user = (container.get("securityContext") or {}).get("runAsUser")
-        exempt = redirect and (container["name"] == "istio-proxy" or user == redirect.uid)
+        exempt = redirect and (container["name"] == PROXY_CONTAINER or user == redirect.uid)
         return self.net / "exempt" if exempt else self.net
 
     # Volumes

@@ -108,6 +108,22 @@ def test_hosts_say_who_is_redirected():
     assert (plain["redirected"], plain["own"], plain["proxy_ports"]) == (False, "127.64.7.1", [])
 
 
+@pytest.mark.parametrize(
+    ("view", "admin"),
+    [
+        (PLAIN, ""),
+        (CAPTURED, "127.64.7.2"),
+        (EXEMPT, "127.64.7.2"),
+        (view_of("shop", "door", "127.64.7.1", None, gateway=True), "127.64.7.2"),
+    ],
+    ids=["plain", "captured", "exempt", "gateway"],
+)
+def test_the_admin_port_of_a_proxy_is_inside_of_its_pod(view: Any, admin: str) -> None:
+    assert json.loads(render_hosts(view, SERVICES, 6443))["admin"] == admin
+    line = f'connect-to = "localhost:15000:{admin}:15000"'
+    assert (line in render_curlrc(view, SERVICES, [], 6443)) is bool(admin)
+
+
 def test_redirection_is_what_istio_init_wrote(tmp_path: Path):
     assert Redirect.read(tmp_path) is None
     (tmp_path / "redirect.json").write_text('{"inbound_port": 15006, "outbound_port": 15001, "uid": 1338}')

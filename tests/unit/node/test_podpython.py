@@ -113,6 +113,20 @@ def test_the_proxys_own_ports_are_found_on_localhost(tmp_path: Path):
     assert run(code, file).stdout == f"{POD_IP} 15021\n"
 
 
+@pytest.mark.parametrize("gateway", [False, True])
+def test_the_proxys_admin_port_is_inside_of_the_pod(tmp_path: Path, gateway: bool):
+    file = tmp_path / "hosts.json"
+    redirect = None if gateway else Redirect(15006, 15001)
+    file.write_text(render_hosts(view_of("shop", "cart-1", POD_IP, redirect, gateway=gateway), SERVICES, 6443))
+    inside = json.loads(file.read_text())["inside_ip"]
+    code = (
+        "import socket, _socket\n"
+        f"there = _socket.socket(); there.bind(('{inside}', 15000)); there.listen()\n"
+        "print(*socket.create_connection(('localhost', 15000), timeout=5).getpeername())"
+    )
+    assert run(code, file).stdout == f"{inside} 15000\n"
+
+
 def test_an_unknown_name_of_the_cluster_fails_at_once(hosts: Path):
     code = "import socket\ntry: socket.getaddrinfo('none.shop.svc', 80)\nexcept socket.gaierror as e: print(e.strerror)"
     begun = time.monotonic()

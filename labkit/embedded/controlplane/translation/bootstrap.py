@@ -20,6 +20,15 @@ PAGE_LIMIT = 64 * 1024 * 1024
 """Bytes of a page of metrics: it is changed as a whole, so it has to fit."""
 
 
+ADMIN_PORT = 15000
+ADMIN_POSTS = ("/logging", "/reset_counters", "/stats/recentlookups/")
+"""What may be changed through port 15000. Whoever is logged in to this machine can reach it, so nobody is to stop a
+proxy that way; `pilot-agent request POST` reaches everything, and only from inside of the pod.
+"""
+ADMIN_REFUSAL = (
+    "Port 15000 takes GET here, and POST for logging and reset_counters alone. Use: pilot-agent request POST"
+)
+
 RELAY_CLUSTER = "xds-relay"
 """istiod again, for the listener that asks it until it answers."""
 
@@ -42,7 +51,7 @@ def make_bootstrap(environment: Mapping[str, str], istiod_socket: Path, admin_so
     )
     relay = relay_socket(admin_socket)
     config["static_resources"] = {
-        "listeners": [_stats_listener(address), _relay_listener(relay)],
+        "listeners": [_stats_listener(address), _admin_listener(address), _relay_listener(relay)],
         "clusters": [
             _pipe_cluster(STATS_CLUSTER, admin_socket),
             _istiod_cluster(istiod_socket, relay),
@@ -137,11 +146,15 @@ def _relay_listener(relay: Path) -> Config:
 
 def _http(cluster: str, match: Config, filters: Sequence[Config] = (), **route: object) -> Config:
     """An HTTP connection manager that passes what matches on to a cluster."""
-    router = {"@type": f"{TYPE}envoy.extensions.filters.http.router.v3.Router"}
     routes = [{"match": match, "route": {"cluster": cluster, **route}}]
+    return _manager("stats" if cluster == STATS_CLUSTER else cluster, routes, filters)
+
+
+def _manager(stat_prefix: str, routes: Sequence[Config], filters: Sequence[Config] = ()) -> Config:
+    router = {"@type": f"{TYPE}envoy.extensions.filters.http.router.v3.Router"}
     manager = {
         "@type": f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "stats" if cluster == STATS_CLUSTER else cluster,
+        "stat_prefix": stat_prefix,
         "stream_idle_timeout": "0s",
         "route_config": {"virtual_hosts": [{"name": "backend", "domains": ["*"], "routes": routes}]},
         "http_filters": [*filters, {"name": "envoy.filters.http.router", "typed_config": router}],
@@ -158,10 +171,32 @@ def _stats_listener(address: str) -> Config:
     }
 
 
+def _admin_listener(address: str) -> Config:
+    """Envoy's admin interface at localhost:15000 of the pod, as Istio has it."""
+    onward = {"cluster": STATS_CLUSTER, "timeout": "0s"}
+    asked = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+    changes = {"name": ":method", "string_match": {"exact": "POST"}}
+    routes: list[Config] = [
+        {"match": {"prefix": "/", "headers": [asked]}, "route": onward},
+        *({"match": {"prefix": path, "headers": [changes]}, "route": onward} for path in ADMIN_POSTS),
+        {"match": {"prefix": "/"}, "direct_response": {"status": 403, "body": {"inline_string": f"{ADMIN_REFUSAL}\n"}}},
+    ]
+    return {
+        "name": "admin",
+        "address": socket_address(inside_of(address), ADMIN_PORT),
+        "filter_chains": [{"filters": [_manager("admin", routes)]}],
+    }
+
+
+def inside_of(pod_address: str) -> str:
+    """`addresses.inside_ip`, without the modules that it needs: this one is read at every start of a pod."""
+    return f"{pod_address.rpartition('.')[0]}.2"
+
+
 def _pipe_cluster(name: str, path: Path) -> Config:
     """A unix socket as an upstream.
 
-    To the admin socket only the one path above leads, so nobody can stop the proxy with it.
+    To the admin socket only the paths above lead, so nobody can stop the proxy with it.
     """
     endpoint = {"endpoint": {"address": pipe_address(path)}}
     return {

@@ -5,7 +5,8 @@ no /etc/hosts of the pod could name its services. Instead the socket methods are
 the node writes and rewrites:
 
     bind     0.0.0.0, ::, localhost and the pod's IP  ->  where this pod's programs listen ("own")
-    connect  localhost                                ->  the same address; the proxy's own ports -> the pod's IP
+    connect  localhost                                ->  the same address; the proxy's own ports -> the pod's IP,
+                                                  and its admin port inside of the pod
     connect  a service by name or ClusterIP           ->  its ClusterIP, or the pod's own proxy when redirected
     connect  what the mesh does not know              ->  unchanged; under REGISTRY_ONLY the proxy, which refuses it
     ports    below 1024, which need privileges        ->  moved up by 20000, at both ends
@@ -89,6 +90,8 @@ def _install(path):
             return (net["pod_ip"], 15001) if blocked and not host.startswith("127.") else None
         if host == net["node_ip"]:
             return host, net["api_port"] if port == 443 else port
+        if host == net["own"] and port == 15000 and net.get("admin"):
+            return net["admin"], port
         if host == net["own"] and port in net["proxy_ports"]:
             return net["pod_ip"], port
         if net["redirected"] and host.startswith(net["services"]):
