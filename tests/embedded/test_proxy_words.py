@@ -13,6 +13,7 @@ from labkit.cli import main
 from labkit.errors import InputError, MeshError
 from labkit.lab import Lab
 from labkit.observe import proxy
+from labkit.pki import CertificateAuthority
 from tests.embedded.envoy_world import wait_for
 from tests.embedded.proxy_words_world import GATEWAY, ROUTING, RULE, istio, small_mesh
 
@@ -261,3 +262,49 @@ def test_what_cannot_be_described(lab: Lab, arguments: tuple[str, ...], words: s
     done = run("describe", *arguments)
     assert (done.exit_code, done.stdout) == (2, "")
     assert words in done.stderr
+
+
+# -- analyze
+
+
+def test_analyze_the_cluster(lab: Lab) -> None:
+    found = lab.analyze(namespace="shop")
+    assert [one.line() for one in found if one.code.tool == "istioctl"] == [
+        "Error [IST0173] (DestinationRule shop/server) The Subset v2 defined in the DestinationRule does not select "
+        "any pods. Which may lead to 503 UH (NoHealthyUpstream)."
+    ]
+    assert found.command == "istioctl analyze -n shop"
+    done = run("analyze", "-n", "shop", "--tool", "istioctl")
+    assert done.exit_code == 1 and done.stdout.startswith("Error [IST0173]")
+    assert run("analyze", "-n", "shop", "-S", "IST0173", "-S", "KIA0203").exit_code == 0
+
+
+def test_analyze_a_change_before_it_is_applied(lab: Lab) -> None:
+    assert "IST0101" not in lab.analyze(namespace="shop").codes
+    change = istio("VirtualService", "old", {"hosts": ["old"], "http": [{"route": [{"destination": {"host": "odl"}}]}]})
+    source = yaml.safe_dump(change)
+    done = CliRunner().invoke(
+        main, ["analyze", "-", "--tool", "istioctl", "-n", "shop", "--cluster", f"embedded:{NAME}"], input=source
+    )
+    assert "Error [IST0101] (VirtualService shop/old standard input:" in done.stdout
+    assert lab.cluster.find("virtualservices", "old", "shop") is None
+    wide = istio("PeerAuthentication", "two", {"mtls": {"mode": "DISABLE"}})
+    done = CliRunner().invoke(main, ["analyze", "-", "--cluster", f"embedded:{NAME}"], input=yaml.safe_dump(wide))
+    assert "[KIA0002] (PeerAuthentication shop/default)" in done.stdout
+
+
+def test_a_gateways_secret_is_looked_for_where_its_pods_are(lab: Lab) -> None:
+    tls = {"mode": "SIMPLE", "credentialName": "shop-cert"}
+    servers = [{"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": ["*"], "tls": tls}]
+    gateway = istio("Gateway", "secure", {"selector": {"istio": "ingressgateway"}, "servers": servers})
+    lab.apply(gateway)
+    try:
+        assert "IST0101" in lab.analyze(namespace="shop").codes
+        leaf = CertificateAuthority.self_signed("ca").issue(dns_names=["shop.example"])
+        data = {"tls.crt": leaf.cert_pem.decode(), "tls.key": leaf.key_pem.decode()}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "shop-cert", "namespace": "istio-system"}}
+        lab.apply({**secret, "stringData": data})
+        assert "IST0101" not in lab.analyze(namespace="shop").codes
+        lab.delete({**secret, "stringData": data})
+    finally:
+        lab.delete(gateway)

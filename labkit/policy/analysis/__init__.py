@@ -105,7 +105,7 @@ def analyze(
             continue
         known.append(one)
         if codes := annotations_of(one).get(SUPPRESS):
-            silent[found("IST0106", one).origin] = [code.strip() for code in codes.split(",")]
+            silent[found("IST0106", one, "").origin] = [code.strip() for code in codes.split(",")]
     mesh = Mesh(known, settings or MeshSettings(), from_files=from_files, secrets_known=secrets_known)
     messages += [message for rule in RULES for message in rule(mesh)]
     said = {(one.order, one.path): one for one in messages if not _is_silent(one, silent)}
