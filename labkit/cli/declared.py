@@ -10,6 +10,7 @@ import click
 
 from labkit.cli.shared import cluster_option, emit, json_option, main, say
 from labkit.cli.words import opened
+from labkit.cluster.trees import read_tree
 from labkit.errors import InputError
 
 _REMARKS = 6
@@ -60,6 +61,16 @@ def read_json(path: Path | None) -> Any:
     return found
 
 
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file."""
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}", next_step="Correct it.") from error
+
+
 @main.command()
 @click.argument("client", required=False)
 @click.argument("server", required=False)
@@ -105,6 +116,79 @@ def explain(
     emit([edge_dict(one) for one in edges], as_json, str(edge_table(edges)) if edges else "No such edge.")
 
 
+def format_options(command: Any) -> Any:
+    """`--format`, and where to."""
+    command = click.option(
+        "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write it to this file."
+    )(command)
+    forms = click.Choice(["text", "json", "sarif", "junit"])
+    return click.option("--format", "form", type=forms, default="text", show_default=True)(command)
+
+
+def put(form: str, output: Path | None, name: str, shown: Any, verification: Any, *trees: Any) -> None:
+    """A result in the form that was asked for, to a file or to standard output. `trees` tell where objects stand."""
+    from labkit.views.ci import to_junit, to_sarif
+
+    if form == "sarif":
+        places = [tree.at for tree in trees if tree]
+        sarif = to_sarif(verification, lambda key: next((at for place in places if (at := place(key))), None))
+        text = json.dumps(sarif, indent=2)
+    elif form == "junit":
+        text = to_junit(f"labkit {name}", verification)
+    else:
+        text = json.dumps(shown.as_dict(), indent=2, default=str) if form == "json" else str(shown)
+    if output is None:
+        click.echo(text)
+        return
+    try:
+        output.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error}.", next_step="Give another --output.") from error
+    say(str(shown).splitlines()[0])
+
+
+@main.command()
+@click.option(
+    "--forbid", multiple=True, default=("plaintext",), show_default=True, help="plaintext, refused, unknown ..."
+)
+@click.option(
+    "--expect",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="A YAML list of {client, server, port, verdict}.",
+)
+@click.option("--exempt", multiple=True, metavar="PATTERN", help="Clients, servers or 'client -> server' to let be.")
+@click.option("-n", "--namespace", "namespaces", multiple=True, help="Only calls into this namespace.")
+@format_options
+@from_option
+@root_option
+@cluster_option
+def verify(
+    forbid: tuple[str, ...],
+    expect: Path | None,
+    exempt: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    form: str,
+    output: Path | None,
+    sources: tuple[str, ...],
+    root_namespace: str,
+    cluster: str,
+) -> None:
+    """Check what is declared, as a step of a build: no call in plaintext, unless told otherwise.
+
+    Exit code 1 when something is found. --forbid may be repeated ('none' forbids nothing), --expect names calls that
+    are to be so. For code scanning: labkit verify --from manifests --format sarif -o mtls.sarif
+    """
+    wanted = [one for one in forbid if one != "none"]
+    with asked(sources, cluster, root_namespace) as lab:
+        found = lab.verify(
+            forbid=wanted, expect=read_yaml(expect) if expect else (), exempt=exempt, namespaces=namespaces
+        )
+        put(form, output, "verify", found, found.verification, getattr(lab, "tree", None))
+    if not found.passed:
+        raise SystemExit(1)
+
+
 @main.command()
 @click.option("-f", "--filename", "files", multiple=True, metavar="PATH", help="What would be applied.")
 @click.option("--delete", "gone", multiple=True, metavar="PATH|KIND/NAME", help="What would be deleted.")
@@ -113,20 +197,21 @@ def explain(
 )
 @click.option("-n", "--namespace", default=None, help="Namespace of what names none.")
 @traffic_option
+@format_options
 @from_option
 @root_option
 @cluster_option
-@json_option
 def preview(
     files: tuple[str, ...],
     gone: tuple[str, ...],
     restart: tuple[str, ...],
     namespace: str | None,
     traffic: Path | None,
+    form: str,
+    output: Path | None,
     sources: tuple[str, ...],
     root_namespace: str,
     cluster: str,
-    as_json: bool,
 ) -> None:
     """Show what a change would do to every edge, before it is applied. Exit code 1 when a client would break."""
     with asked(sources, cluster, root_namespace) as lab:
@@ -137,6 +222,7 @@ def preview(
             traffic=read_json(traffic),
             namespace=namespace,
         )
-    emit(found.as_dict(), as_json, str(found))
+        applied = read_tree(files, namespace or "") if files and form == "sarif" else None
+        put(form, output, "preview", found, found.verification, applied, getattr(lab, "tree", None))
     if not found.safe:
         raise SystemExit(1)

@@ -53,6 +53,12 @@ class Tree:
         known, node = self.places.get(key), self.nodes.get(key)
         return Place(known.path, _line_at(node, path) or known.line) if known and node else known
 
+    def at(self, key: tuple[str, str, str]) -> tuple[str, int] | None:
+        """(path, line) of an object, by kind, namespace and name; None if it is none of these."""
+        kind, namespace, name = key
+        place = self.places.get((kind, "" if kind == "Namespace" else namespace, name))
+        return (place.path, place.line) if place else None
+
 
 def read_tree(sources: Iterable[str | Path], namespace: str = "") -> Tree:
     """Everything below some files and directories; `-` is standard input. What names no namespace is in `namespace`.

@@ -19,9 +19,10 @@ from labkit.policy.declared import DeclaredMesh, EdgeVerdict
 from labkit.policy.declared.changing import Change, preview
 from labkit.policy.declared.mesh import Key, key_of
 from labkit.policy.declared.traffic import Traffic, read_traffic
+from labkit.policy.declared.verifying import read_expectations, verify
 
 if TYPE_CHECKING:
-    from labkit.views.declared import Explained, Previewed
+    from labkit.views.declared import Explained, Previewed, Verified
     from labkit.views.tables import Table
 
 
@@ -32,6 +33,7 @@ class DeclaredQuestions:
                                              the server is a Service (shop/web, web.shop), a URL, or a pod's address;
                                              request="tcp" or "tls" if the application does not send HTTP
     lab.explain_all(*namespaces, only=None)  the same for all pairs as a table; only="plaintext" for those alone
+    lab.verify(forbid="plaintext")           what is not as wished; expect=[{client, server, port, verdict}], exempt=
     lab.preview(source, delete=False)        what a change would do to every edge, before it is applied;
                                              restart=["shop/web", "shop/*"]: with pods made anew; traffic={edge: rate}
     """
@@ -86,6 +88,27 @@ class DeclaredQuestions:
         change = _change(source, delete, restart, namespace)
         found = preview(self.declared_mesh(), change, _traffic(traffic))
         return Previewed(found)
+
+    def verify(
+        self,
+        *,
+        forbid: str | Sequence[str] = "plaintext",
+        expect: Any = (),
+        exempt: str | Sequence[str] = (),
+        namespaces: str | Sequence[str] = (),
+    ) -> Verified:
+        """Hold wishes against what is declared: which verdicts no call may have, and which calls are to be how.
+
+        `expect` is a list of {client, server, port, verdict}; `exempt` are patterns for clients, servers or
+        "client -> server" that are let be; of `namespaces` only calls into them are looked at.
+        """
+        from labkit.views.declared import Verified
+
+        mesh = self.declared_mesh()
+        into = _texts(namespaces)
+        _known(mesh, into)
+        forbidden = [_choice(Outcome, one, "verdict") for one in _texts(forbid)]
+        return Verified(verify(mesh, forbidden, read_expectations(expect), _texts(exempt), into))
 
 
 class Files(DeclaredQuestions):
@@ -166,6 +189,10 @@ _KINDS = _kind_names()
 
 def _traffic(written: Mapping[Any, Any] | None) -> Traffic | None:
     return None if written is None else read_traffic(written)
+
+
+def _texts(one_or_many: str | Sequence[str]) -> list[str]:
+    return [one_or_many] if isinstance(one_or_many, str) else list(one_or_many)
 
 
 def _choice(words: Any, written: str, what: str) -> Any:

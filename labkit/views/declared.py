@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.outcomes import Outcome, outcome_colour
 from labkit.policy.declared import Because, EdgeVerdict, Explanation
 from labkit.policy.declared.changing import EdgeChange, Preview
+from labkit.policy.declared.verifying import Finding, Verification, findings_of
 from labkit.views.page import card, table
 
 if TYPE_CHECKING:
@@ -157,6 +158,11 @@ class Previewed:
         return self.preview.breaking
 
     @property
+    def verification(self) -> Verification:
+        """The same as findings."""
+        return findings_of(self.preview)
+
+    @property
     def frame(self) -> Table:
         """The edges that change, as a table."""
         from labkit.views.tables import make_table
@@ -218,6 +224,56 @@ class Previewed:
             rows = [(*row[:5], *row[6:]) for row in rows]
         columns = [name for name in CHANGE_COLUMNS if self.preview.watched or name != "REQ/MIN"]
         return head + (table(columns, rows) if rows else "")
+
+
+class Verified:
+    """Whether what is declared is as it was wished."""
+
+    def __init__(self, verification: Verification) -> None:
+        self.verification = verification
+
+    @property
+    def passed(self) -> bool:
+        return self.verification.passed
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return self.verification.findings
+
+    @property
+    def title(self) -> str:
+        looked = len(self.verification.cases)
+        if self.passed:
+            return f"All {looked} calls are as wished" if looked else "There was nothing to look at"
+        wrong = sum(bool(case.wrong) for case in self.verification.cases)
+        return f"Of {looked} calls {wrong} {'is' if wrong == 1 else 'are'} not as wished"
+
+    @property
+    def frame(self) -> Table:
+        """The findings as a table."""
+        from labkit.views.tables import make_table
+
+        return make_table(("RULE", "WHAT", "DECIDED BY"), self._rows())
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [(one.rule, one.message, one.because.object if one.because else "-") for one in self.findings]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "passed": self.passed,
+            "looked_at": len(self.verification.cases),
+            "findings": [one.as_dict() for one in self.findings],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join([self.title, *(f"  {one.rule}: {one.message}" for one in self.findings)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = card(self.title, colour=BLUE if self.passed else ORANGE)
+        return head + (table(("RULE", "WHAT", "DECIDED BY"), self._rows()) if self.findings else "")
 
 
 def _change_row(one: EdgeChange) -> tuple[str, ...]:
