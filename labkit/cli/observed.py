@@ -89,3 +89,56 @@ def records(frame: Any) -> list[dict[str, Any]]:
 
 def _show(found: Any, frame: Any, as_json: bool) -> None:
     emit(records(frame), as_json, "\n\n".join([found.title, str(frame), *found.notes()]))
+
+
+@main.group()
+def prometheus() -> None:
+    """Ask the cluster's Prometheus, or install one beside istiod."""
+
+
+@prometheus.command("install")
+@cluster_option
+@json_option
+def prometheus_install(cluster: str, as_json: bool) -> None:
+    """Start a Prometheus beside istiod, with the jobs of Istio's add-on."""
+    with opened(cluster) as lab:
+        done = lab.install_prometheus()
+    emit({"installed": True, "changes": list(done.lines)}, as_json, str(done))
+
+
+@prometheus.command("uninstall")
+@cluster_option
+@json_option
+def prometheus_uninstall(cluster: str, as_json: bool) -> None:
+    """Remove it, and what it has stored."""
+    with opened(cluster) as lab:
+        done = lab.uninstall_prometheus()
+    emit({"uninstalled": True, "changes": list(done.lines)}, as_json, str(done))
+
+
+@prometheus.command("query")
+@click.argument("promql")
+@click.option("--minutes", type=float, default=0.0, help="Over so many minutes, instead of now.")
+@click.option("--step", type=float, default=None, help="Seconds between two points.")
+@click.option("--where", default="", help="namespace/service:port; without it, it is found.")
+@cluster_option
+@json_option
+def prometheus_query(promql: str, minutes: float, step: float | None, where: str, cluster: str, as_json: bool) -> None:
+    """Ask it in PromQL."""
+    with opened(cluster) as lab:
+        asked = lab.prometheus(where)
+        found = asked.range(promql, minutes=minutes, step=step) if minutes else asked.query(promql)
+    emit(records(found), as_json, str(found) if len(found) else "No series answers.")
+
+
+@prometheus.command("targets")
+@click.option("--where", default="", help="namespace/service:port; without it, it is found.")
+@cluster_option
+@json_option
+def prometheus_targets(where: str, cluster: str, as_json: bool) -> None:
+    """Show whom it scrapes. Exit code 1 when one of them cannot be."""
+    with opened(cluster) as lab:
+        found = lab.prometheus(where).targets()
+    emit(records(found), as_json, str(found))
+    if (found["health"] == "down").any():
+        raise SystemExit(1)

@@ -95,6 +95,11 @@ class Transport:
             raise problems.from_status(response.status, _as_json(data), action=action)
         return bytes(data).decode("utf-8", "replace")
 
+    def reply(self, path: str, params: dict[str, str] | None = None) -> tuple[int, str]:
+        """A GET whatever comes of it: the status and the text, for a program that says itself what is wrong."""
+        response = self._send("GET", path, params, None, "application/json", (CONNECT_SECONDS, READ_SECONDS))
+        return int(response.status), bytes(response.read()).decode("utf-8", "replace")
+
     def lines(self, path: str, params: dict[str, str], *, until: float) -> Iterator[Obj]:
         """The events of a watch, until the monotonic time `until` or until the server closes the stream."""
         from urllib3.exceptions import HTTPError

@@ -48,6 +48,9 @@ Look
     lab.metrics(*namespaces)                 what all proxies counted: .requests .connections .by("response_code")
                                              .success() .latency() .plaintext(); later - earlier gives rates
     lab.rates(seconds=5)                     the same within the next seconds
+    lab.refusals(*namespaces)                connections that proxies did not take, and who says so
+    lab.install_prometheus()                 a Prometheus beside istiod, where the program is installed
+    lab.prometheus()                         the cluster's: .query(promql) .range(promql, minutes=10) .targets()
     with lab.capture(server) as wire: ...    what crosses to a workload's ports meanwhile; seconds= port=; then
                                              .packets .connections .requests .encrypted .save("x.pcapng")
     lab.compare_captures(before, after)      two of them side by side
@@ -140,6 +143,7 @@ class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses):
         self.results: list[CheckResult] = []
         self._journal = Journal(cluster)
         self._seen: list[Observation] = []
+        self.tried: list[Observation] = []
         self._readings: traffic.Readings = {}
         self._lost: list[str] = []
         self.mesh_names = {"namespace": "istio-system", "revision": "default"}
@@ -529,6 +533,7 @@ class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses):
             self.cluster, client, url, data=data, headers=headers, method=method, readings=self._readings
         )
         self._seen.append(seen)
+        self.tried.append(seen)
         return seen
 
     def predict(self, client: str, url: str = "") -> Any:

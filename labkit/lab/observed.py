@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import NAMESPACE
 from labkit.errors import InputError
-from labkit.observe import metrics, refusals
+from labkit.observe import mesh, metrics, refusals
+from labkit.observe.prometheus import find_prometheus
 from labkit.outcomes import Observation
+from labkit.policy.peer_authentication import ROOT_NAMESPACE
+from labkit.views.results import Done
 
 if TYPE_CHECKING:
     from labkit.views.metrics import Metrics
+    from labkit.views.prometheus import Prometheus
     from labkit.views.refusals import RefusalsView
 
 
@@ -23,6 +27,9 @@ class Observed:
                                              .by("connection_security_policy") .success() .latency() .plaintext()
     lab.rates(seconds=5)                     the same within the next seconds, with rates; or: after - before
     lab.refusals(*namespaces)                connections that proxies did not take, and who says so: .frame .count()
+    lab.install_prometheus()                 a Prometheus beside istiod (lab.uninstall_prometheus() removes it)
+    lab.prometheus()                         the cluster's Prometheus: .query(promql) .range(promql, minutes=10)
+                                             .targets(); lab.prometheus("monitoring/prometheus:9090") names one
     """
 
     cluster: Cluster
@@ -54,3 +61,30 @@ class Observed:
         for name in namespaces:
             self.cluster.get(NAMESPACE, name)
         return RefusalsView(refusals.look(self.cluster, namespaces, self.tried))
+
+    def prometheus(self, where: str = "") -> Prometheus:
+        """The Prometheus of this cluster, found or named (`namespace/service:port`)."""
+        from labkit.views.prometheus import Prometheus
+
+        return Prometheus(find_prometheus(self.cluster, where))
+
+    def install_prometheus(self) -> Done:
+        """Start a Prometheus beside istiod, with the jobs of Istio's add-on, and wait until it is ready."""
+        from labkit.installers.prometheus import MANIFEST, install_prometheus
+
+        started, namespace = time.monotonic(), self._mesh_namespace()
+        lines = tuple(map(str, install_prometheus(self.cluster, namespace=namespace)))
+        line = f"kubectl apply -f {MANIFEST}"
+        return Done(f"Installed Prometheus in {namespace}", lines, (line,), (), time.monotonic() - started)
+
+    def uninstall_prometheus(self) -> Done:
+        """Remove it, and what it has stored."""
+        from labkit.installers.prometheus import MANIFEST, uninstall_prometheus
+
+        started, namespace = time.monotonic(), self._mesh_namespace()
+        lines = tuple(map(str, uninstall_prometheus(self.cluster, namespace=namespace)))
+        line = f"kubectl delete -f {MANIFEST}"
+        return Done(f"Removed Prometheus from {namespace}", lines, (line,), (), time.monotonic() - started)
+
+    def _mesh_namespace(self) -> str:
+        return mesh.mesh_status(self.cluster).namespace or ROOT_NAMESPACE
