@@ -14,11 +14,10 @@ WHOLE = ""
 
 _WHOLE_POLICIES = ("spec.trafficPolicy", "spec.subsets.trafficPolicy")
 
+_POLICIES = (*_WHOLE_POLICIES, *(f"{path}.portLevelSettings" for path in _WHOLE_POLICIES))
 
-def _in_every_policy(
-    lines: Mapping[str, str],
-    policies: Sequence[str] = (*_WHOLE_POLICIES, *(f"{one}.portLevelSettings" for one in _WHOLE_POLICIES)),
-) -> dict[str, str]:
+
+def _in_every_policy(lines: Mapping[str, str], policies: Sequence[str] = _POLICIES) -> dict[str, str]:
     """What is said of a traffic policy, wherever a DestinationRule has one."""
     return {f"{policy}.{path}": sentence for policy in policies for path, sentence in lines.items()}
 
@@ -108,16 +107,17 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
     },
     "WasmPlugin": {
         "spec.sha256": "the module is not checked against it",
+        "spec.match.ports": "a plugin runs on all ports of its side",
         "spec.imagePullPolicy": "modules are files, and nothing is pulled",
         "spec.imagePullSecret": "modules are files, and nothing is pulled",
         "spec.verificationKey": "the module is not checked against it",
-        "spec.type": "plugins run among the HTTP filters",
         "spec.targetRef": "plugins are for workloads by selector here",
         "spec.targetRefs": "plugins are for workloads by selector here",
     },
     "ProxyConfig": {"spec.image": "there is one image of the proxy"},
 }
 
+_SAYS_NOTHING: tuple[Any, ...] = (None, {}, [], "", False, "DEFAULT", "UNSPECIFIED", "UNSPECIFIED_POLICY")
 _APPLY_TO = frozenset({"BOOTSTRAP", "EXTENSION_CONFIG"})
 _MESSAGES = frozenset({"GRPC_REQUEST_MESSAGES", "GRPC_RESPONSE_MESSAGES"})
 
@@ -129,7 +129,7 @@ def not_acted_on(obj: Mapping[str, Any]) -> tuple[str, ...]:
     for path, sentence in NOT_ACTED_ON.get(kind, {}).items():
         if path == WHOLE:
             found.append(f"{kind} is stored, and not acted on: {sentence}")
-        elif any(value not in (None, {}, [], "") for value in _at(obj, path.split("."))):
+        elif any(value not in _SAYS_NOTHING for value in _at(obj, path.split("."))):
             found.append(f"{path} has no effect: {sentence}")
     if kind == "ServiceEntry":
         patterns = sorted(host for host in _at(obj, ["spec", "hosts"]) if str(host).startswith("*"))
@@ -137,6 +137,8 @@ def not_acted_on(obj: Mapping[str, Any]) -> tuple[str, ...]:
     if kind == "Telemetry":
         named = set(_at(obj, ["spec", "metrics", "overrides", "match", "metric"]))
         found += [f"metric {one} is never counted: messages of gRPC are not seen" for one in sorted(named & _MESSAGES)]
+    if kind == "WasmPlugin" and "NETWORK" in _at(obj, ["spec", "type"]):
+        found.append("type NETWORK has no effect: plugins run among the HTTP filters")
     if kind == "EnvoyFilter":
         used = set(_at(obj, ["spec", "configPatches", "applyTo"])) & _APPLY_TO
         found += [f"applyTo {one} has no effect: a running proxy takes it no more" for one in sorted(used)]

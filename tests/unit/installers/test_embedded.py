@@ -83,6 +83,7 @@ KNOWN = frozenset(
     {
         *("type", "description", "properties", "additionalProperties", "items", "enum", "required", "nullable"),
         *("format", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties"),
+        *("oneOf", "anyOf", "allOf", "not"),
         *("maxProperties", "pattern", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations"),
     }
 )

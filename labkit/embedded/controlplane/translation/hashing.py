@@ -64,6 +64,10 @@ def hash_policies(hashed: Hash) -> list[Config]:
             result["ttl"] = as_protobuf(str(cookie["ttl"]), "ttl")
         if cookie.get("path"):
             result["path"] = str(cookie["path"])
+        if attributes := cookie.get("attributes"):
+            result["attributes"] = [
+                {"name": str(one.get("name") or ""), "value": str(one.get("value") or "")} for one in attributes
+            ]
         return [{"cookie": result}]
     if hashed.get("useSourceIp"):
         return [{"connection_properties": {"source_ip": True}}]
