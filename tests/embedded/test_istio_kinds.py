@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from labkit.embedded.apiclient import CRDS, ApiClient, ApiError, Resource
-from labkit.embedded.apiserver import ApiServer, customresources
+from labkit.embedded.apiserver import ApiServer
 from labkit.embedded.blocks import claim_block
 from labkit.embedded.paths import ClusterPaths
 from labkit.installers.embedded import Installation
@@ -182,35 +180,3 @@ async def test_what_is_no_longer_applied_leaves_no_empty_block_behind(api: ApiCl
             rules, {**base, "metadata": {"name": name, "namespace": "default"}, "spec": spec}, manager="x"
         )
         assert stored["spec"].get("trafficPolicy") == expected
-
-
-# The manifests of the lessons
-
-
-MANIFESTS = sorted((Path(__file__).resolve().parents[2] / "manifests").rglob("*.yaml"))
-KINDS = {(one.group, one.version, one.kind): one for crd in DEFINITIONS for one in customresources.kinds_of(crd)}
-
-
-def complaints(obj: Object) -> list[str]:
-    """What a strict reader says of an Istio object: fields that nobody knows, values that are not allowed."""
-    group, _, version = obj["apiVersion"].rpartition("/")
-    kind = KINDS[group, version, obj["kind"]]
-    decoded, unknown = customresources.decode(kind, obj)
-    causes = [str(one) for one in customresources.validate(kind, decoded)]
-    return [*(f"unknown field {path}" for path in unknown), *causes]
-
-
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(path.parents[3])))
-def test_what_works_here_is_valid_there(path: Path) -> None:
-    for obj in yaml.safe_load_all(path.read_text()):
-        if obj and "istio.io/" in obj["apiVersion"]:
-            assert complaints(obj) == []
-
-
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [({"mtls": {"mod": "STRICT"}}, "unknown field spec.mtls.mod"), ({"mtls": {"mode": "ON"}}, "Unsupported value")],
-)
-def test_a_mistake_in_a_manifest_would_be_found(spec: Object, words: str) -> None:
-    (found,) = complaints(make("PeerAuthentication", "security.istio.io", "v1", spec))
-    assert words in found
