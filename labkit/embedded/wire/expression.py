@@ -15,9 +15,14 @@ from labkit.errors import InputError
 
 End = Address | None
 Matches = Callable[[End, End], bool | None]
-"""Whether a packet from the first address to the second one is wanted. An end that is not known yet is None, and so
-is the answer, if it depends on that end: so one can ask beforehand whether a server's packets could be wanted.
+"""Whether a packet from the first address to the second one is wanted.
+
+A client that is not known yet is None, and so is the answer, if it depends on its address: so one can ask beforehand
+whether a server's packets could be wanted. Its port counts as one that no expression means: it is chosen at random.
 """
+
+Test = Callable[[End], bool | None]
+"""The same for one end."""
 
 _WORDS = re.compile(r"\(|\)|!|&&|\|\||[^\s()!&|]+")
 _SAME = {"&&": "and", "||": "or", "!": "not"}
@@ -88,15 +93,15 @@ class _Parser:
         self.last = (side, kind)
         return _test(side, self.one_end(kind, value))
 
-    def one_end(self, kind: str, value: str) -> Callable[[Address], bool]:
+    def one_end(self, kind: str, value: str) -> Test:
         if kind == "host" and _is_address(value):
-            return lambda end: end[0] == value
+            return lambda end: None if end is None else end[0] == value
         if kind == "port":
             number = self.port(value)
-            return lambda end: end[1] == number
+            return lambda end: end is not None and end[1] == number
         if kind == "portrange" and value.count("-") == 1:
             first, last = (self.port(one) for one in value.split("-"))
-            return lambda end: first <= end[1] <= last
+            return lambda end: end is not None and first <= end[1] <= last
         if kind == "host":
             raise self.refusal(f"unknown host '{value}'")
         raise self.refusal()
@@ -137,12 +142,9 @@ def _joined(word: str, left: Matches, right: Matches) -> Matches:
     return matches
 
 
-def _test(side: str, wanted: Callable[[Address], bool]) -> Matches:
-    def known(end: End) -> bool | None:
-        return None if end is None else wanted(end)
-
+def _test(side: str, wanted: Test) -> Matches:
     if side == "src":
-        return lambda source, _target: known(source)
+        return lambda source, _target: wanted(source)
     if side == "dst":
-        return lambda _source, target: known(target)
-    return _joined("or", lambda source, _target: known(source), lambda _source, target: known(target))
+        return lambda _source, target: wanted(target)
+    return _joined("or", lambda source, _target: wanted(source), lambda _source, target: wanted(target))

@@ -17,14 +17,14 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from labkit.embedded.wire import socket_path
-from labkit.embedded.wire.segments import ACK, SNAPLEN, Segment, file_header, file_record, flag_text
+from labkit.embedded.wire.segments import ACK, SNAPLEN, SYN, Segment, file_header, file_record, flag_text
 
 VERSION = "tcpdump version 4.99 (the embedded cluster's)"
 INTERFACES = ("eth0", "any")
@@ -144,6 +144,9 @@ class _Text:
             self.first.pop(other, None)
             self.first[mine] = segment.seq
             return segment.seq, 0
+        if segment.flags & SYN:
+            self.first[mine] = segment.seq
+            return segment.seq, 1
         start, there = self.first.setdefault(mine, segment.seq), self.first.setdefault(other, segment.ack - 1)
         return (segment.seq - start) % 2**32, (segment.ack - there) % 2**32
 
@@ -179,15 +182,12 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         signal.signal(number, lambda *_: feed.stop())
     print(_greeting(options, feed.about), file=sys.stderr, flush=True)
     count = 0
-    with ExitStack() as stack:
-        if options.file in ("", "-"):
-            out: BinaryIO = sys.stdout.buffer
-        else:
-            out = stack.enter_context(Path(environment["POD_ROOT"], options.file.lstrip("/")).open("wb"))
-        try:
-            count = _write(out, options, feed)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads; nothing more to say
+    with ExitStack() as stack, suppress(BrokenPipeError):  # nobody reads; nothing more to say
+        out = sys.stdout.fileno()
+        if options.file not in ("", "-"):
+            file = Path(environment["POD_ROOT"], options.file.lstrip("/"))
+            out = stack.enter_context(file.open("wb", buffering=0)).fileno()
+        count = _write(out, options, feed)
     print(
         f"{count} packets captured\n{count} packets received by filter\n{feed.lost} packets dropped by kernel",
         file=sys.stderr,
@@ -195,19 +195,24 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return 0
 
 
-def _write(out: BinaryIO, options: Options, feed: Feed) -> int:
+def _write(out: int, options: Options, feed: Feed) -> int:
     count = 0
     show = _Text(options)
     if options.file:
-        out.write(file_header(options.snaplen))
-        out.flush()
+        _put(out, file_header(options.snaplen))
     for segment in feed:
-        out.write(file_record(segment, options.snaplen) if options.file else show(segment))
-        out.flush()
+        _put(out, file_record(segment, options.snaplen) if options.file else show(segment))
         count += 1
         if options.count and count == options.count:
             break
     return count
+
+
+def _put(out: int, data: bytes) -> None:
+    # Not through Python's buffers: they lost bytes here when a signal came in the middle of a write to a pipe.
+    left = memoryview(data)
+    while left:
+        left = left[os.write(out, left) :]
 
 
 def _greeting(options: Options, about: Mapping[str, object]) -> str:
