@@ -356,9 +356,11 @@ class Cluster:
         wanted = {**obj, "metadata": metadata}
         name, namespace = metadata["name"], metadata.get("namespace")
         action = f"Restoring {kind.resource} {name}"
-        if self.find(kind, name, namespace) is None:
+        found = self.find(kind, name, namespace)
+        if found is None:
             self.transport.request("POST", kind.path(namespace), action=action, body=wanted)
         else:
+            metadata["resourceVersion"] = found["metadata"]["resourceVersion"]  # custom resources must name it
             self.transport.request("PUT", kind.path(namespace, name), action=action, body=wanted)
 
     # -- waiting ------------------------------------------------------------------------------------------------

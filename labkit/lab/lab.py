@@ -18,7 +18,11 @@ Change
     lab.create_namespace(name, **labels)     also labels={"istio.io/rev": "default"}
     lab.label_namespace(name, {"istio.io/rev": "asm-1-24"})       a value of None removes the label
     lab.restart("azureopenai/chatbackend")   like kubectl rollout restart; waits until it is done
-    lab.set_mtls_mode("STRICT", "azureopenai", name="default")    the namespace-wide PeerAuthentication
+    lab.set_mtls_mode("STRICT", "azureopenai")       of a namespace; of the mesh without one; workload=..., port=...
+    lab.set_injection(True, "azureopenai", workload=None)    sidecars for new pods, and new pods (restart_pods=True)
+    lab.set_client_tls("DISABLE", "azureopenai/chatbackend-service", subset="")     what clients use; "" is automatic
+    lab.reset_knobs()                        put back what these three have changed
+    lab.start_traffic(client, url, rps=2, concurrency=1, data="")    requests that go on: .stop_traffic() .traffic()
     lab.install_mesh(namespace="istio-system", revision="default")      waits for istiod
     lab.uninstall_mesh()
 
@@ -61,6 +65,8 @@ Try
     lab.predict(client, url)                 what the policies say will happen -> Verdict
     lab.gateway_url(scheme, path)            where the ingress gateway is reached from this machine
     lab.wait_until_ready(what)               "azureopenai" (a namespace) or "azureopenai/chatbackend"
+    lab.live_map(*namespaces)                the map, redrawn while the mesh changes: .replay() .predict() .select()
+    lab.controls(*namespaces)                knobs for modes, sidecars, clients' TLS, traffic; they show what is true
     lab.mode_panel(namespace)                buttons UNSET DISABLE PERMISSIVE STRICT (twin: lab.set_mtls_mode)
     lab.predict_panel(client, url)           commit to a prediction before you see it (twin: lab.predict)
 
@@ -86,6 +92,8 @@ from labkit.errors import InputError, LabError
 from labkit.lab.analysis import Analyses
 from labkit.lab.course import STEP, Course
 from labkit.lab.declared import DeclaredQuestions
+from labkit.lab.knobs import MODES
+from labkit.lab.live import Live
 from labkit.lab.observed import Observed
 from labkit.lab.wire import OnTheWire
 from labkit.lab.words import ProxyWords
@@ -101,12 +109,11 @@ from labkit.worlds import Journal, Undo, restart, wait_until_gone
 
 if TYPE_CHECKING:
     from labkit.checks import CheckResult
+    from labkit.live.mesh import LiveMesh
     from labkit.observe.mesh import MeshStatus
     from labkit.pki import CertificateFacts
     from labkit.views.encryption_map import EncryptionMap
     from labkit.views.tables import Table
-
-MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT")
 
 
 def open(
@@ -135,13 +142,15 @@ _AT_THE_SERVER = frozenset(
 )
 
 
-class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses):
+class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses, Live):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.results: list[CheckResult] = []
         self._journal = Journal(cluster)
+        self._turned = Journal(cluster)
+        self._followed: LiveMesh | None = None
         self._seen: list[Observation] = []
         self.tried: list[Observation] = []
         self._readings: traffic.Readings = {}
@@ -158,6 +167,7 @@ class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses):
 
     def close(self) -> None:
         """Close the connections. The cluster goes on, and so does what was applied."""
+        self._close_live()
         self.cluster.close()
 
     def declared_mesh(self) -> DeclaredMesh:
@@ -233,18 +243,6 @@ class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses):
         lines = [f"{objects.name_of(pod)} {objects.ready_text(pod)}" for pod in pods]
         line = f"kubectl rollout restart deployment/{reference.name} -n {reference.namespace}"
         return Done(f"Restarted {reference}", tuple(lines), (line,), (), time.monotonic() - started)
-
-    def set_mtls_mode(self, mode: str, namespace: str, *, name: str = "default") -> Done:
-        """Apply a namespace-wide PeerAuthentication with this mode."""
-        if mode not in MODES:
-            near = f" Did you mean {mode.upper()!r}?" if str(mode).upper() in MODES else ""
-            raise InputError(
-                f"{mode!r} is not a mode of PeerAuthentication.",
-                meaning="Nothing was changed.",
-                next_step=f"Choose one of {', '.join(MODES)}.{near}",
-                mode=mode,
-            )
-        return self.apply(_peer_authentication(name, namespace, mode))
 
     def install_mesh(self, namespace: str = "istio-system", revision: str = "default") -> Done:
         """Install the mesh and wait until its control plane is ready."""
@@ -649,17 +647,11 @@ def _installer(cluster: Cluster) -> Any:
     return embedded
 
 
-def _peer_authentication(name: str, namespace: str, mode: str) -> Obj:
-    return {
-        "apiVersion": PEER_AUTHENTICATION.api_version,
-        "kind": PEER_AUTHENTICATION.kind,
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"mtls": {"mode": mode}},
-    }
-
-
 def _is_file(source: str) -> bool:
     try:
         return find_path(source).exists()
     except InputError:
         return False
+
+
+__all__ = ["MODES", "Lab", "Secret", "open"]

@@ -48,7 +48,8 @@ def draw_map(model: MapModel, *, standalone: bool, dark: bool = False) -> str:
         f"<style>{glyphs.style(standalone=standalone, dark=dark)}</style>{paper}"
         f"{_masthead(model, width) if model.mesh else ''}"
         f'<g transform="translate({MARGIN:g} {MARGIN + head:g})">{"".join(parts)}</g>'
-        f'<g transform="translate({MARGIN:g} {layout.height + 2 * MARGIN + head + 4:.1f})">{_legend(model)}</g>'
+        f'<g class="lkm-legend" aria-hidden="true" '
+        f'transform="translate({MARGIN:g} {layout.height + 2 * MARGIN + head + 4:.1f})">{legend_of(model)}</g>'
         "</svg>"
     )
 
@@ -290,7 +291,8 @@ def _dot(style: Style, at: Point) -> str:
 _ALWAYS = (EdgeState.MTLS, EdgeState.PLAINTEXT, EdgeState.REFUSED)
 
 
-def _legend(model: MapModel) -> str:
+def legend_of(model: MapModel) -> str:
+    """What the signs mean, as far as they are on this map."""
     parts, x = [], 0.0
     there = {edge.shown for edge in model.edges}
     for state in EdgeState:
@@ -317,7 +319,7 @@ def _legend(model: MapModel) -> str:
         notes.append(f"counts: last {model.window:.0f} s")
     text = " · ".join(notes)
     parts.append(f'<text class="lkm-soft" x="{x:.0f}" y="14" font-size="11">{escape(text)}</text>')
-    return f'<g class="lkm-legend" aria-hidden="true">{"".join(parts)}</g>'
+    return "".join(parts)
 
 
-__all__ = ["Layout", "box_style", "draw_map", "edge_style", "node_style"]
+__all__ = ["Layout", "box_style", "draw_map", "edge_style", "legend_of", "node_style"]

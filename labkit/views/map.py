@@ -111,6 +111,8 @@ class Counts:
         if not self.total:
             return ""
         rate = f"{self.rate:.0f}/s" if self.rate >= 9.95 else f"{self.rate:.1f}/s"
+        if self.rate < 0.95:
+            rate = f"{self.total} in {self.window:.0f} s"
         if self.state is EdgeState.MIXED:
             return f"{rate} · {100 * self.mtls / self.total:.0f} % mTLS"
         return f"{rate} · {100 * (self.success or 0):.0f} % ok"

@@ -154,6 +154,10 @@ def make_map(
     """
     world = World(snapshot)
     counted = dict(counted or {})
+    if not resolve:  # as the metrics see it: of a client without a sidecar they know nothing
+        plain = {name for name, one in world.clients.items() if not one.injected}
+        counted = {edge: counts for edge, counts in counted.items() if edge[0] not in plain}
+        seen = [one for one in seen if one.probe and one.probe.client not in plain]
     tried = {Call(o.probe.client, o.probe.server, o.probe.port): o for o in seen if o.probe and "/" in o.probe.server}
     edges = [
         edge

@@ -20,6 +20,8 @@ class Done:
     kubectl: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
+    manifest: str = ""
+    """What was applied, as YAML, where labkit wrote it itself."""
 
     @property
     def took(self) -> str:

@@ -70,7 +70,7 @@ def test_no_state_is_told_by_colour_alone() -> None:
     [
         (Counts(mtls=300, window=30), EdgeState.MTLS, "10/s · 100 % ok"),
         (Counts(mtls=27, plaintext=3, window=30), EdgeState.MIXED, "1.0/s · 90 % mTLS"),
-        (Counts(refused=6, window=30), EdgeState.REFUSED, "0.2/s · 0 % ok"),
+        (Counts(refused=6, window=30), EdgeState.REFUSED, "6 in 30 s · 0 % ok"),
         (Counts(plaintext=10, failed=5, window=10), EdgeState.PLAINTEXT, "1.0/s · 50 % ok"),
         (Counts(window=30), None, ""),
     ],

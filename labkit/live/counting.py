@@ -1,0 +1,78 @@
+"""The servers' metrics as sightings: who talked to whom since the last reading, and whether it was mTLS.
+
+Only what servers report counts: a client's proxy does not know how its connection was carried, and says "unknown"
+(https://istio.io/latest/docs/reference/config/metrics/, connection_security_policy).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+from labkit.cluster import Cluster
+from labkit.errors import MeshError
+from labkit.live.ledger import Edge, Sighting
+from labkit.observe import metrics
+from labkit.observe.exposition import Sample
+from labkit.observe.objects import Snapshot
+from labkit.observe.rates import increase
+from labkit.outcomes import Outcome
+from labkit.views.model import UNKNOWN_CLIENT
+
+PATTERN = r"istio_requests_total|^server\.uptime$"
+KNOWN_SECONDS = 10.0
+
+_CARRIED = {"mutual_tls": Outcome.MTLS, "none": Outcome.PLAINTEXT}
+
+
+class Metering:
+    """Two readings of all pages, again and again."""
+
+    def __init__(self) -> None:
+        self.since = 0.0
+        """When the reading before the newest was taken."""
+        self._last: metrics.Scrape | None = None
+        self._last_at = 0.0
+        self._known: dict[Edge, float] = {}
+
+    def read(self, cluster: Cluster, snapshot: Snapshot) -> list[Sighting]:
+        """Ask all proxies, and say what was added since they were last asked."""
+        try:
+            now = metrics.scrape(cluster, snapshot.shown, pattern=PATTERN)
+        except MeshError:
+            return []
+        before, self._last = self._last, now
+        self.since, self._last_at = self._last_at, time.time()
+        if before is None:
+            return []
+        found = sightings(increase(before, now).samples)
+        for sighting in found:
+            self._known[sighting.client, sighting.server] = time.monotonic()
+        return found
+
+    def knows(self, edge: Edge) -> bool:
+        """Whether metrics have counted this edge lately."""
+        return time.monotonic() - self._known.get(edge, -KNOWN_SECONDS) < KNOWN_SECONDS
+
+
+def sightings(samples: Iterable[Sample]) -> list[Sighting]:
+    """What servers' counters say, edge by edge. Pure."""
+    totals: dict[tuple[str, str, Outcome], list[int]] = {}
+    for sample in samples:
+        labels, number = sample.labels, round(sample.value)
+        if sample.name != metrics.REQUESTS or labels.get("reporter") != "destination" or number <= 0:
+            continue
+        client, server = _workload(labels, "source"), _workload(labels, "destination")
+        code = labels.get("response_code", "")
+        outcome = _CARRIED.get(labels.get("connection_security_policy", ""), Outcome.UNKNOWN)
+        if code == "403":
+            outcome = Outcome.REFUSED  # let in by nobody: the answer of an AuthorizationPolicy
+        row = totals.setdefault((client, server, outcome), [0, 0])
+        row[0] += number
+        row[1] += number if code[:1] in ("4", "5") and outcome is not Outcome.REFUSED else 0
+    return [Sighting(*key, number, failed) for key, (number, failed) in totals.items()]
+
+
+def _workload(labels: Mapping[str, str], side: str) -> str:
+    name, namespace = labels.get(f"{side}_workload", ""), labels.get(f"{side}_workload_namespace", "")
+    return UNKNOWN_CLIENT if name in ("", "unknown") else f"{namespace}/{name}"
