@@ -193,6 +193,7 @@ async def crash_node(node: Node) -> None:
             if container.process:
                 container.process.release()
     await node._kubelet.stop()
+    await node._tap.stop()
     node._context.logs.close()
     await node._proxy.stop(keep=True)
     await node._api.__aexit__()
