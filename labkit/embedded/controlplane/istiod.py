@@ -39,6 +39,7 @@ from labkit.embedded.controlplane.delivery import Delivery
 from labkit.embedded.controlplane.injection import InjectionSettings, injection_settings
 from labkit.embedded.controlplane.issuer_keys import IssuerKeys
 from labkit.embedded.controlplane.kinds import KINDS, STATUS_RESOURCES
+from labkit.embedded.controlplane.monitoring import Monitor
 from labkit.embedded.controlplane.pushing import Pusher
 from labkit.embedded.controlplane.rejections import Rejections
 from labkit.embedded.controlplane.settings import MONITORING_PORT, READY_PORT, WEBHOOK_PORT, Settings
@@ -47,7 +48,7 @@ from labkit.embedded.controlplane.syncz import syncz
 from labkit.embedded.controlplane.translation.model import MeshConfig, mesh_config
 from labkit.embedded.controlplane.upkeep import RootCertificates, TrustSecrets, WebhookCertificates
 from labkit.embedded.controlplane.xds import XdsServer
-from labkit.pki import ROOT_TTL, CertificateAuthority, Leaf
+from labkit.pki import ROOT_TTL, CertificateAuthority, Leaf, describe_certificate
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Istiod:
         self.settings = settings
         self.state = State(MeshConfig(root_namespace=settings.namespace))
         self.counters = webhooks.Counters()
+        self.monitor = Monitor()
         self.ready = False
         self._injection = InjectionSettings(settings.revision)
         self._webhook_tls: Any = None
@@ -136,8 +138,8 @@ class Istiod:
         certificates = Certificates(trust.issuer, delivery, self.settings.certificate_ttl, trust.roots)
         rejections = Rejections(api)
         conditions = Conditions(api, rejections, lambda obj: webhooks.judge_applied(obj).errors, self.settings.revision)
-        self._xds = xds = XdsServer(delivery, rejections, rejections.taken)
-        self._pusher = pusher = Pusher(self.state, delivery, certificates, settled=xds.settled)
+        self._xds = xds = XdsServer(delivery, rejections, rejections.taken, self.monitor)
+        self._pusher = pusher = Pusher(self.state, delivery, certificates, settled=xds.settled, monitor=self.monitor)
         roots = RootCertificates(api, certificates.bundle)
         bundles = WebhookCertificates(api, certificates.bundle.encode(), self.settings.revision)
 
@@ -178,7 +180,7 @@ class Istiod:
             *((one.resource, partial(state.on_config, one.kind)) for one in KINDS.values() if one.kind != keys.kind),
             (KINDS[keys.kind].resource, keys.on_policy),
         ]
-        informers = [Informer(api, resource, handler, self._poke) for resource, handler in handlers]
+        informers = [Informer(api, one, self._counted(one, handler), self._poke) for one, handler in handlers]
         return [*informers, Informer(api, CONFIGMAPS, self._on_configmap, self._poke, namespace=namespace)]
 
     def _poke(self, *_event: object) -> None:
@@ -212,18 +214,29 @@ class Istiod:
         ]
 
     def _metrics(self) -> str:
-        pusher = self._pusher
-        lines = [f'pilot_info{{version="{self.settings.version}"}} 1']
-        values: dict[str, float] = dict(self.counters.values)
-        values["pilot_xds"] = len(self.state.sidecars)
-        if pusher:
-            values["pilot_xds_pushes"] = pusher.pushes
-            values["pilot_xds_files_written"] = pusher.files_written
-            values["pilot_total_xds_rejects"] = self._xds.rejections if self._xds else 0
-            values["pilot_last_push_seconds"] = pusher.last_push_seconds
-            values["citadel_server_success_cert_issuance_count"] = pusher.certificates.issued
+        gauges: dict[str, float] = {
+            "pilot_xds": sum(bool(one.get("connected")) for one in self._proxies()),
+            "pilot_services": len(self.state.snapshot().services),
+        }
+        counters: dict[str, float] = dict(self.counters.values)
+        if pusher := self._pusher:
+            root = describe_certificate(pusher.certificates.authority.root_pem)
+            gauges["pilot_last_push_seconds"] = pusher.last_push_seconds
+            gauges["citadel_server_root_cert_expiry_timestamp"] = root.not_after.timestamp()
+            counters["pilot_xds_files_written"] = pusher.files_written
+            counters["citadel_server_csr_count"] = pusher.certificates.issued
+            counters["citadel_server_success_cert_issuance_count"] = pusher.certificates.issued
         if self._keys:
-            values["pilot_jwks_resolver_network_fetch_success_total"] = self._keys.fetched
-            values["pilot_jwks_resolver_network_fetch_fail_total"] = self._keys.failed
-        lines += [f"{name} {value:g}" for name, value in values.items()]
-        return "\n".join(lines) + "\n"
+            counters["pilot_jwks_resolver_network_fetch_success_total"] = self._keys.fetched
+            counters["pilot_jwks_resolver_network_fetch_fail_total"] = self._keys.failed
+        return self.monitor.page(self.settings.version, gauges, counters)
+
+    def _counted(self, resource: Resource, handler: Handler) -> Handler:
+        """The handler, and beside it a count of what the API tells."""
+        is_config = ".istio.io/" in resource.api_version
+
+        def handle(event: str, obj: Object) -> Awaitable[None] | None:
+            self.monitor.event(resource.plural, event, is_config=is_config)
+            return handler(event, obj)
+
+        return handle

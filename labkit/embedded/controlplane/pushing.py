@@ -22,6 +22,7 @@ from pathlib import Path
 
 from labkit.embedded.controlplane.authority import Certificates, MeshTrust, utc_now
 from labkit.embedded.controlplane.delivery import Delivery, as_text
+from labkit.embedded.controlplane.monitoring import Monitor
 from labkit.embedded.controlplane.state import Dirt, State
 from labkit.embedded.controlplane.translation import gateway_tls, tls
 from labkit.embedded.controlplane.translation.clusters import tls_modes
@@ -62,8 +63,10 @@ class Pusher:
         certificates: Certificates,
         clock: Callable[[], datetime] = utc_now,
         settled: Settled = _at_once,
+        monitor: Monitor | None = None,
     ) -> None:
         self.state = state
+        self.monitor = monitor or Monitor()
         self.delivery = delivery
         self.certificates = certificates
         self.pushes = 0
@@ -126,6 +129,9 @@ class Pusher:
             self._own.pop(key, None)
         written = await self._deliver(snapshot, [*sorted(concerned), *sorted(others)], seen)
         self.pushes += 1
+        for what, changed in (("proxy", dirt.sidecars), ("config", dirt.because), ("service", dirt.shared)):
+            if changed:
+                self.monitor.add("pilot_push_triggers", type=what)
         self._pushed = versions
         self.files_written += written
         self.last_push_seconds = time.perf_counter() - began

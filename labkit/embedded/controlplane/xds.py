@@ -33,6 +33,7 @@ from typing import Any
 from aiohttp import web
 
 from labkit.embedded.controlplane.delivery import Delivery, Document
+from labkit.embedded.controlplane.monitoring import Monitor
 from labkit.embedded.controlplane.translation import tls
 from labkit.embedded.controlplane.translation.model import Key
 from labkit.embedded.controlplane.translation.proxy import CLUSTERS_FILE, LISTENERS_FILE
@@ -95,6 +96,9 @@ class Subscription:
     holding: int = 0
     """Requests that wait for news."""
     sent: Document | None = None
+    sent_at: float = 0.0
+    asked_at: float = 0.0
+    """When the request came that `sent` was the answer to."""
     sent_to: int = 0
     """Process of the Envoy that got it."""
     awaiting: bool = False
@@ -163,8 +167,15 @@ Taken = Callable[[Subscription], None]
 class XdsServer:
     """Answers proxies from a Delivery; knows who runs what."""
 
-    def __init__(self, delivery: Delivery, on_rejected: Rejected | None = None, on_taken: Taken | None = None) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        on_rejected: Rejected | None = None,
+        on_taken: Taken | None = None,
+        monitor: Monitor | None = None,
+    ) -> None:
         self.delivery = delivery
+        self.monitor = monitor or Monitor()
         self.on_rejected = on_rejected
         self.on_taken = on_taken
         """Told of a proxy that runs what it shall, or is gone; also where nothing was rejected before."""
@@ -209,15 +220,19 @@ class XdsServer:
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         subscription = self._subscription(asked, request.match_info["kind"])
-        before = subscription.rejected
+        before, asked_at = subscription.rejected, time.time()
+        self._measure(subscription, asked, process)
         if subscription.hear(asked.version, process) and subscription.rejected:
             self._reject(subscription, subscription.rejected)
         elif before and not subscription.rejected:
             self._take(subscription)
         self._heard.set()
         document = await self._news(subscription, asked.version)
-        response = web.Response(body=document.response(), content_type="application/json")
+        body = document.response()
+        response = web.Response(body=body, content_type="application/json")
         subscription.sent, subscription.sent_to, subscription.awaiting = document, process, True
+        subscription.sent_at, subscription.asked_at = time.time(), asked_at
+        self.monitor.sent(subscription.kind, len(body))
         try:
             await response.prepare(request)
             await response.write_eof()
@@ -225,6 +240,21 @@ class XdsServer:
             subscription.awaiting = False  # Envoy never saw it; its next request is no verdict
             raise
         return response
+
+    def _measure(self, subscription: Subscription, asked: Asked, process: int) -> None:
+        """Count how long it took until the proxy runs what it was sent last, if that is what it says now."""
+        sent = subscription.sent
+        if (
+            sent is None
+            or not subscription.awaiting
+            or (asked.version, process) != (sent.version, subscription.sent_to)
+        ):
+            return
+        now = time.time()
+        since = max(sent.written, subscription.asked_at)  # a proxy that was not there could not be told
+        self.monitor.taken(
+            subscription.kind, push_seconds=now - subscription.sent_at, converged_seconds=max(now - since, 0.0)
+        )
 
     def _subscription(self, asked: Asked, kind: str) -> Subscription:
         key = (asked.proxy, kind, asked.names)
@@ -263,6 +293,7 @@ class XdsServer:
         if subscription.retries > 1:
             return  # offered again, rejected again: said already
         self.rejections += 1
+        self.monitor.rejected(subscription.kind)
         log.warning("%s.%s rejects its %s %s", *reversed(subscription.proxy), subscription.kind, document.version)
         if self.on_rejected:
             task = asyncio.ensure_future(self.on_rejected(subscription, document))
