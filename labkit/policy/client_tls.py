@@ -235,10 +235,15 @@ def auto_sni(service_port: int, host: str, subset: str = "") -> str:
     return f"outbound_.{service_port}_.{subset}_.{host}"
 
 
-def expected_identities(endpoints: Iterable[Workload], trust_domain: str = TRUST_DOMAIN) -> tuple[str, ...]:
+# pilot/pkg/model/push_context.go initServiceAccounts, pkg/spiffe/spiffe.go ExpandWithTrustDomains
+def expected_identities(
+    endpoints: Iterable[Workload], trust_domain: str = TRUST_DOMAIN, aliases: Iterable[str] = ()
+) -> tuple[str, ...]:
     """The SPIFFE IDs that a client accepts from a Service: those of its endpoints' service accounts, sorted.
 
-    Each is matched exactly. None known means no check: any certificate of the mesh's CA passes.
+    Each is matched exactly, in the mesh's trust domain and in each of its aliases: while a mesh moves to another trust
+    domain, some servers still show the old one. None known means no check: any certificate of the mesh's CA passes.
     """
     accounts = {(endpoint.namespace, endpoint.service_account) for endpoint in endpoints}
-    return tuple(sorted(spiffe_id(trust_domain, namespace, account) for namespace, account in accounts))
+    domains = dict.fromkeys((trust_domain, *aliases))
+    return tuple(sorted({spiffe_id(domain, *account) for domain in domains for account in accounts}))

@@ -144,6 +144,26 @@ def parse_workload_group(obj: Object) -> WorkloadGroup:
     return WorkloadGroup(read_meta(obj, kind="WorkloadGroup"), labels, str(template.get("serviceAccount") or ""))
 
 
+# pilot/pkg/autoregistration/controller.go workloadEntryFromGroup
+def entry_from_group(group: Object, address: str) -> dict[str, Any]:
+    """The WorkloadEntry that a machine of a WorkloadGroup gets when it registers itself, to be applied by hand."""
+    spec, metadata = group.get("spec") or {}, group["metadata"]
+    template, more = dict(spec.get("template") or {}), spec.get("metadata") or {}
+    labels = {**(template.get("labels") or {}), **(more.get("labels") or {})}
+    annotations = {"istio.io/autoRegistrationGroup": metadata["name"], **(more.get("annotations") or {})}
+    return {
+        "apiVersion": str(group.get("apiVersion") or "networking.istio.io/v1"),
+        "kind": "WorkloadEntry",
+        "metadata": {
+            "name": f"{metadata['name']}-{address}",
+            "namespace": metadata.get("namespace") or "default",
+            "labels": labels,
+            "annotations": annotations,
+        },
+        "spec": {**template, "address": address, "labels": labels},
+    }
+
+
 def exported(export_to: frozenset[str], owner: str, namespace: str) -> bool:
     """Whether an object of the namespace `owner` is seen in `namespace`; without exportTo it is seen everywhere."""
     if not export_to or "*" in export_to or namespace in export_to:

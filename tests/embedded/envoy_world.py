@@ -54,7 +54,7 @@ class EchoHTTP(BaseHTTPRequestHandler):
             time.sleep(1)  # a request that takes its time, so that something can happen meanwhile
         headers = {name.lower(): value for name, value in self.headers.items()}
         told = {"path": self.path, "headers": headers, "from": self.client_address[0]}
-        body = json.dumps({**told, "port": self.server.server_address[1]}).encode()
+        body = json.dumps({**told, "port": self.connection.getsockname()[1]}).encode()
         self.send_response(404 if self.path == "/broken" else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -470,8 +470,10 @@ def talk(
     alpn: tuple[str, ...] = (),
     tls: bool = True,
     sni: str | None = None,
+    until: bytes = b"",
 ) -> tuple[bytes, x509.Certificate | None]:
-    """Send bytes in plaintext or over TLS; what came back, and the certificate that the server presented.
+    """Send bytes in plaintext or over TLS; what came back, and the certificate that the server presented. With `until`
+    these bytes end what is waited for; without, whatever comes first.
 
     b"" stands for a connection that was refused in whatever way: reset, closed, or an alert.
     """
@@ -485,7 +487,10 @@ def talk(
                 certificate = x509.load_der_x509_certificate(der) if der else None
                 connection.sendall(sent)
                 # In TLS 1.3 a server refuses a client's certificate after the client's handshake is done.
-                return connection.recv(65536), certificate
+                answer = connection.recv(65536)
+                while until not in answer and (more := connection.recv(65536)):
+                    answer += more
+                return answer, certificate
     except OSError:
         return b"", None
 

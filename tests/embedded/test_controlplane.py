@@ -240,6 +240,28 @@ def test_every_namespace_has_the_root_certificate_even_after_somebody_deletes_it
     wait_for("the repair", lambda: cluster.find("ConfigMap", "istio-ca-root-cert", "legacy") is not None)
 
 
+def test_a_new_namespace_gets_the_root_certificate_and_a_changed_copy_is_put_right(cluster: Cluster) -> None:
+    root = cluster.get("ConfigMap", "istio-ca-root-cert", "shop")["data"]
+    assert root["root-cert.pem"].startswith("-----BEGIN CERTIFICATE-----")
+    cluster.create_namespace("fresh")
+
+    def copy() -> dict[str, str] | None:
+        found = cluster.find("ConfigMap", "istio-ca-root-cert", "fresh")
+        return found and found["data"]
+
+    wait_for("the copy", lambda: copy() == root)
+    forged = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "istio-ca-root-cert", "namespace": "fresh"},
+        "data": {"root-cert.pem": "somebody else's"},
+    }
+    cluster.apply(forged)
+    wait_for("the repair", lambda: copy() == root)
+    cluster.delete("Namespace", "fresh")
+    wait_for("its end", lambda: cluster.find("Namespace", "fresh") is None)
+
+
 def test_installing_again_changes_nothing_and_another_revision_is_refused(cluster: Cluster) -> None:
     assert {change.action for change in install(cluster)} == {"unchanged"}
     with pytest.raises(MeshError, match="already installed in istio-system"):

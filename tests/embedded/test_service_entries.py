@@ -14,6 +14,7 @@ import pytest
 
 from labkit.embedded.addresses import captured_ip
 from labkit.pki import CertificateAuthority
+from labkit.policy.service_entry import entry_from_group
 from tests.embedded.envoy_world import Curled, EchoHTTP, Mesh, curl, talk, wait_for
 
 Object = dict[str, Any]
@@ -241,6 +242,26 @@ def test_a_workload_entry_stands_behind_a_service_of_kubernetes(mesh: Mesh, plai
     # With a service account it counts as part of the mesh, so it is sent mTLS, which this one cannot answer.
     apply(mesh, "WorkloadEntry", "vm", {**vm, "serviceAccount": "vm"})
     wait_for("mTLS", lambda: status() == 503)
+
+
+def test_a_selector_chooses_the_machines_of_a_group_beside_pods(mesh: Mesh, plain_port: int) -> None:
+    group = {"metadata": {"name": "vms", "namespace": "foo"}, "spec": {"template": {"labels": {"app": "db"}}}}
+    vm = entry_from_group(group, OUTSIDE)
+    spec = entry(
+        "db.example.com",
+        port(80, targetPort=plain_port),
+        location="MESH_INTERNAL",
+        workloadSelector={"labels": {"app": "db"}},
+    )
+    apply(mesh, "ServiceEntry", "db", spec)
+    wait_for("nobody", lambda: call(mesh, "db.example.com", 80).status == 503)
+    apply(mesh, "WorkloadEntry", "vms-1", {**vm["spec"], "labels": {"app": "other"}})
+    assert call(mesh, "db.example.com", 80).status == 503
+    apply(mesh, "WorkloadEntry", "vms-1", vm["spec"])
+    wait_for("the machine", lambda: call(mesh, "db.example.com", 80).status == 200)
+    assert call(mesh, "db.example.com", 80).json["port"] == plain_port
+    apply(mesh, "WorkloadEntry", "vms-1", {**vm["spec"], "address": "127.0.0.2", "ports": {"http": 1}})
+    wait_for("a machine that does not answer", lambda: call(mesh, "db.example.com", 80).status == 503)
 
 
 def test_what_is_not_exported_is_not_there_for_others(mesh: Mesh, plain_port: int) -> None:

@@ -145,3 +145,5 @@ def test_expected_identities_are_those_of_the_endpoints() -> None:
         "spiffe://cluster.local/ns/foo/sa/web",
     )
     assert expected_identities([]) == ()
+    moved = expected_identities(endpoints[:1], "new.example", ["old.example", "new.example"])
+    assert [one.split("/ns/")[0] for one in moved] == ["spiffe://new.example", "spiffe://old.example"]

@@ -11,6 +11,7 @@ from labkit.policy.protocols import Protocol
 from labkit.policy.service_entry import (
     Location,
     Resolution,
+    entry_from_group,
     exported,
     parse_service_entry,
     parse_workload_entry,
@@ -81,6 +82,21 @@ def test_a_group_is_a_template() -> None:
     spec = {"metadata": {"labels": {"app": "vm"}}, "template": {"serviceAccount": "vm", "labels": {"a": "b"}}}
     group = parse_workload_group({"metadata": {"name": "vms", "namespace": "shop"}, "spec": spec})
     assert group.labels == {"app": "vm", "a": "b"} and group.service_account == "vm"
+
+
+def test_a_machine_of_a_group_gets_what_the_group_says() -> None:
+    spec = {
+        "metadata": {"labels": {"app": "vm"}, "annotations": {"a": "b"}},
+        "template": {"serviceAccount": "vm", "ports": {"http": 8080}, "labels": {"app": "old", "tier": "back"}},
+        "probe": {"httpGet": {"port": 8080}},
+    }
+    made = entry_from_group({"metadata": {"name": "vms", "namespace": "shop"}, "spec": spec}, "192.0.2.7")
+    assert made["metadata"]["name"] == "vms-192.0.2.7"
+    assert made["metadata"]["annotations"] == {"istio.io/autoRegistrationGroup": "vms", "a": "b"}
+    assert "probe" not in made["spec"]
+    entry = parse_workload_entry(made)
+    assert (entry.address, entry.service_account, entry.port("http", 80)) == ("192.0.2.7", "vm", 8080)
+    assert entry.labels == {"app": "vm", "tier": "back"}
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,9 @@ def uses_auto_mtls(snapshot: Snapshot, service: Service) -> bool:
 def endpoint_identities(snapshot: Snapshot, service: Service, port: ServicePort) -> tuple[str, ...]:
     """The SPIFFE IDs that a client accepts from this service: those of all its endpoints, ready or not."""
     endpoints = snapshot.endpoints.get(service.key, {}).get(port.name, ())
-    known = expected_identities((e.workload for e in endpoints if e.workload), snapshot.mesh.trust_domain)
+    mesh = snapshot.mesh
+    workloads = (endpoint.workload for endpoint in endpoints if endpoint.workload)
+    known = expected_identities(workloads, mesh.trust_domain, mesh.trust_domain_aliases)
     return (*known, *service.subject_alt_names)
 
 
