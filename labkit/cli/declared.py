@@ -10,7 +10,6 @@ import click
 
 from labkit.cli.shared import cluster_option, emit, json_option, main, say
 from labkit.cli.words import opened
-from labkit.cluster.trees import read_tree
 from labkit.errors import InputError
 
 _REMARKS = 6
@@ -222,7 +221,55 @@ def preview(
             traffic=read_json(traffic),
             namespace=namespace,
         )
+        from labkit.cluster.trees import read_tree
+
         applied = read_tree(files, namespace or "") if files and form == "sarif" else None
         put(form, output, "preview", found, found.verification, applied, getattr(lab, "tree", None))
     if not found.safe:
         raise SystemExit(1)
+
+
+@main.command()
+@traffic_option
+@click.option(
+    "--write",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    metavar="DIRECTORY",
+    help="Also write what the steps apply as numbered manifests.",
+)
+@from_option
+@root_option
+@cluster_option
+@json_option
+def migrate(
+    traffic: Path | None,
+    write: Path | None,
+    sources: tuple[str, ...],
+    root_namespace: str,
+    cluster: str,
+    as_json: bool,
+) -> None:
+    """Plan the way of the whole mesh to STRICT: whom to inject first, which rules conflict, what is safe now.
+
+    Every step is tried on the objects first. Exit code 1 when somebody must decide something on the way.
+    """
+    with asked(sources, cluster, root_namespace) as lab:
+        found = lab.migrate(read_json(traffic))
+    emit(found.as_dict(), as_json, str(found))
+    if write is not None:
+        _write_manifests(write, found.manifests())
+    if not found.plan.complete:
+        raise SystemExit(1)
+
+
+def _write_manifests(directory: Path, manifests: dict[str, list[dict[str, Any]]]) -> None:
+    import yaml
+
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, objects in manifests.items():
+            (directory / name).write_text(yaml.safe_dump_all(objects, sort_keys=False), encoding="utf-8")
+            say(f"Wrote {directory / name}")
+    except OSError as error:
+        raise InputError(f"{directory} cannot be written: {error}.", next_step="Give another directory.") from error

@@ -18,11 +18,12 @@ from labkit.outcomes import Outcome, RequestKind
 from labkit.policy.declared import DeclaredMesh, EdgeVerdict
 from labkit.policy.declared.changing import Change, preview
 from labkit.policy.declared.mesh import Key, key_of
+from labkit.policy.declared.migrating import migrate
 from labkit.policy.declared.traffic import Traffic, read_traffic
 from labkit.policy.declared.verifying import read_expectations, verify
 
 if TYPE_CHECKING:
-    from labkit.views.declared import Explained, Previewed, Verified
+    from labkit.views.declared import Explained, Planned, Previewed, Verified
     from labkit.views.tables import Table
 
 
@@ -33,6 +34,7 @@ class DeclaredQuestions:
                                              the server is a Service (shop/web, web.shop), a URL, or a pod's address;
                                              request="tcp" or "tls" if the application does not send HTTP
     lab.explain_all(*namespaces, only=None)  the same for all pairs as a table; only="plaintext" for those alone
+    lab.migrate(traffic=None)                the way to STRICT: whom to inject first, which rules conflict, what is safe
     lab.verify(forbid="plaintext")           what is not as wished; expect=[{client, server, port, verdict}], exempt=
     lab.preview(source, delete=False)        what a change would do to every edge, before it is applied;
                                              restart=["shop/web", "shop/*"]: with pods made anew; traffic={edge: rate}
@@ -88,6 +90,15 @@ class DeclaredQuestions:
         change = _change(source, delete, restart, namespace)
         found = preview(self.declared_mesh(), change, _traffic(traffic))
         return Previewed(found)
+
+    def migrate(self, traffic: Mapping[Any, Any] | None = None) -> Planned:
+        """The way of the whole mesh to STRICT, in an order in which nobody is cut off, every step tried beforehand.
+
+        With observed `traffic` (requests per minute by edge) only calls that were seen count.
+        """
+        from labkit.views.declared import Planned
+
+        return Planned(migrate(self.declared_mesh(), _traffic(traffic)))
 
     def verify(
         self,

@@ -22,7 +22,8 @@ from labkit.embedded.addresses import captured_ip, listen_port
 from labkit.embedded.controlplane.translation.model import MeshConfig
 from labkit.outcomes import Outcome, RequestKind
 from labkit.policy.declared import DeclaredMesh, MeshSettings
-from labkit.policy.declared.registry import Group, Target
+from labkit.policy.declared.groups import Group
+from labkit.policy.declared.registry import Target
 from tests.embedded.envoy_world import Mesh
 
 Object = dict[str, Any]

@@ -14,7 +14,8 @@ import pytest
 
 from labkit.outcomes import Outcome
 from labkit.policy.declared import Answer, DeclaredMesh
-from labkit.policy.declared.registry import Group, Target
+from labkit.policy.declared.groups import Group
+from labkit.policy.declared.registry import Target
 from tests.embedded.reality_meshes import Generator
 from tests.embedded.reality_world import PODS, PORTS, RealityWorld, Seen, carried, edges_of, seen_outcome
 

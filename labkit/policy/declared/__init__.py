@@ -7,9 +7,10 @@ mesh                        one call, and all calls
 """
 
 from labkit.policy.declared.answers import Answer, Way
+from labkit.policy.declared.groups import Group
 from labkit.policy.declared.mesh import KINDS_READ, DeclaredMesh, EdgeVerdict, Explanation
 from labkit.policy.declared.reasons import Because, Rule
-from labkit.policy.declared.registry import Group, Target
+from labkit.policy.declared.registry import Target
 from labkit.policy.declared.settings import MeshSettings, read_settings
 
 __all__ = [

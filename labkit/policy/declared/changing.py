@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from labkit.outcomes import Outcome
 from labkit.policy.declared.answers import Answer
 from labkit.policy.declared.mesh import DeclaredMesh, Key, Object, key_of
+from labkit.policy.declared.registry import Target
 from labkit.policy.declared.traffic import Traffic, rate_of
 from labkit.policy.validation import validate
 from labkit.policy.workload import labels_match, workload_from_pod
@@ -152,12 +153,14 @@ def compare(
     *,
     refused: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
+    servers: Callable[[Target], bool] = lambda _: True,
 ) -> Preview:
-    """The edges that two meshes answer differently."""
+    """The edges that two meshes answer differently, towards some servers or all."""
     clients = _paired(before.clients, after.clients, lambda one: one.name)
     found, unchanged = [], 0
     known: dict[tuple[int, int], Effect | None] = {}
-    for label, (target, target_after) in _paired(before.servers, after.servers, lambda one: one.label).items():
+    targets = _paired(filter(servers, before.servers), filter(servers, after.servers), lambda one: one.label)
+    for label, (target, target_after) in targets.items():
         for name, (client, client_after) in clients.items():
             old = before.answer(client, target) if client and target else None
             new = after.answer(client_after, target_after) if client_after and target_after else None

@@ -14,8 +14,9 @@ from labkit.policy.authorization import AuthorizationPolicy, Request
 from labkit.policy.client_tls import ClientTLS, ServiceRule, tls_towards
 from labkit.policy.declared.access import MAYBE, NO, access
 from labkit.policy.declared.answers import Answer, Way
+from labkit.policy.declared.groups import Group
 from labkit.policy.declared.reasons import Because, Rule, an_object
-from labkit.policy.declared.registry import Group, Registry, Target
+from labkit.policy.declared.registry import Registry, Target
 from labkit.policy.declared.routing import Branch, Router, request_of
 from labkit.policy.declared.rules import Rules
 from labkit.policy.destination_rule import DestinationRule

@@ -14,8 +14,9 @@ from typing import Any
 from labkit.errors import InputError
 from labkit.outcomes import Outcome, RequestKind
 from labkit.policy.declared.answers import Answer
+from labkit.policy.declared.groups import Group
 from labkit.policy.declared.judging import Judge
-from labkit.policy.declared.registry import Group, Registry, Target, is_system
+from labkit.policy.declared.registry import Registry, Target, is_system
 from labkit.policy.declared.routing import request_of
 from labkit.policy.declared.rules import Rules
 from labkit.policy.declared.settings import MeshSettings

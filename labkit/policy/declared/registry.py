@@ -9,19 +9,18 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from labkit.errors import InputError
-from labkit.policy.calls import is_over, target_port
+from labkit.policy.calls import target_port
+from labkit.policy.declared.groups import Group, Object, group_of, groups_of, outside_group
 from labkit.policy.declared.settings import MeshSettings
 from labkit.policy.destination_rule import CLUSTER_DOMAIN
 from labkit.policy.injection import INJECT, NEVER_INJECTED_NAMESPACES, REVISION, InjectionDecision, injection_decision
 from labkit.policy.protocols import Protocol, protocol_of
 from labkit.policy.service_entry import Location, Resolution, ServiceEntry, WorkloadEntry
 from labkit.policy.workload import (
-    PROXY_CONTAINER,
     TLS_MODE_ISTIO,
     TLS_MODE_LABEL,
     Workload,
@@ -29,51 +28,7 @@ from labkit.policy.workload import (
     workload_from_pod,
 )
 
-Object = Mapping[str, Any]
-
 TEMPLATES = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob")
-EXCLUDED_INBOUND = "traffic.sidecar.istio.io/excludeInboundPorts"
-
-# Labels that tell the pods of one template apart.
-_OWN_TO_PODS = frozenset(
-    {
-        *("pod-template-hash", "controller-revision-hash", "statefulset.kubernetes.io/pod-name"),
-        *("apps.kubernetes.io/pod-index", "batch.kubernetes.io/job-completion-index", "controller-uid", "job-name"),
-    }
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Pods that nothing tells apart, as one workload. `pods` is 0 for a template that has none yet."""
-
-    workload: Workload
-    kind: str
-    pods: int = 1
-    excluded_ports: frozenset[int] = frozenset()
-    gateway: bool = False
-    """Whether its proxy stands alone, as a gateway, and beside no application."""
-    variant: str = ""
-    """What tells it from others of its name, in words."""
-    template: Object = field(default_factory=dict, repr=False)
-    """One of the pods, or the template."""
-
-    @cached_property
-    def name(self) -> str:
-        """`namespace/name`, and what tells it from others of that name."""
-        name = f"{self.workload.namespace}/{self.workload.name}"
-        return f"{name} ({self.variant})" if self.variant else name
-
-    @property
-    def namespace(self) -> str:
-        return self.workload.namespace
-
-    @property
-    def injected(self) -> bool:
-        return self.workload.injected
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +75,7 @@ class Registry:
         for one in objects:
             kinds[str(one.get("kind"))].append(one)
         self.namespaces = {str(one["metadata"]["name"]): one for one in kinds["Namespace"]}
-        self.groups = _groups(kinds["Pod"])
+        self.groups = groups_of(kinds["Pod"])
         self._decisions: dict[tuple[object, ...], InjectionDecision] = {}
         self._by_namespace: dict[str, list[Group]] = defaultdict(list)
         for group in self.groups:
@@ -131,7 +86,7 @@ class Registry:
                 planned = self._planned(template)
                 self.groups.append(planned)
                 self._by_namespace[planned.namespace].append(planned)
-        self._virtual = [_outside_group(one.workload) for one in workload_entries]
+        self._virtual = [outside_group(one.workload) for one in workload_entries]
         self._entries = {id(group): one for group, one in zip(self._virtual, workload_entries, strict=True)}
         self._services = sorted(kinds["Service"], key=_service_age)
         self._service_entries = list(entries)
@@ -269,7 +224,7 @@ class Registry:
         workload = workload_from_pod(pod)
         if not workload.injected and self.settings.installed and self._decision(workload, pod).inject:
             workload = replace(workload, injected=True, labels={TLS_MODE_LABEL: TLS_MODE_ISTIO, **workload.labels})
-        return _group(pod, workload, str(template.get("kind")), 0)
+        return group_of(pod, workload, str(template.get("kind")), 0)
 
     def _decision(self, workload: Workload, pod: Object) -> InjectionDecision:
         namespace = self.namespaces.get(workload.namespace) or {}
@@ -351,9 +306,9 @@ class Registry:
                 yield one, own.port(port, number) if own else number
         elif entry.endpoints:
             for inline in entry.endpoints:
-                yield _outside_group(inline.workload), inline.port(port, number)
+                yield outside_group(inline.workload), inline.port(port, number)
         else:
-            yield _outside_group(Workload(namespace, host)), number
+            yield outside_group(Workload(namespace, host)), number
 
     def _pod_address(self, reference: str, port: int, namespace: str) -> Target | None:
         """The call of a pod's own address: by the address itself, or by the workload's name."""
@@ -373,80 +328,6 @@ class Registry:
             endpoints=((group, port),),
             by_address=True,
         )
-
-
-def _groups(pods: Iterable[Object]) -> list[Group]:
-    """Running pods as groups; a group is ready when one of its pods is."""
-    members: dict[tuple[Any, ...], list[tuple[Object, Workload]]] = {}
-    for pod in pods:
-        if is_over(pod):
-            continue
-        workload = workload_from_pod(pod)
-        metadata = pod["metadata"]
-        kind, name = _owner(pod)
-        excluded = (metadata.get("annotations") or {}).get(EXCLUDED_INBOUND, "")
-        labels = frozenset(item for item in workload.labels.items() if item[0] not in _OWN_TO_PODS)
-        key = (workload.namespace, kind, name, labels, workload.service_account, workload.injected, excluded)
-        members.setdefault((*key, workload.ports), []).append((pod, workload))
-    result = []
-    for (_, kind, name, *_), some in members.items():
-        pod, workload = next((one for one in some if one[1].ready), some[0])
-        result.append(_group(pod, replace(workload, name=name), kind, len(some)))
-    return _told_apart(result)
-
-
-def _told_apart(groups: list[Group]) -> list[Group]:
-    """Pods of one owner that differ, each with what makes it differ."""
-    by_name: dict[str, list[Group]] = defaultdict(list)
-    for group in groups:
-        by_name[group.name].append(group)
-    told = {}
-    for some in by_name.values():
-        for number, one in enumerate(some) if len(some) > 1 else ():
-            told[id(one)] = replace(one, variant=_difference(one, some) or f"kind {number + 1}")
-    return [told.get(id(one), one) for one in groups]
-
-
-def _difference(one: Group, some: list[Group]) -> str:
-    parts = []
-    if len({other.injected for other in some}) > 1:
-        parts.append("with a sidecar" if one.injected else "without a sidecar")
-    keys = {key for other in some for key in other.workload.labels} - _OWN_TO_PODS - {TLS_MODE_LABEL}
-    for key in sorted(keys):
-        if not key.startswith("service.istio.io/") and len({other.workload.labels.get(key) for other in some}) > 1:
-            parts.append(f"{key}={one.workload.labels.get(key, '')}")
-    if len({other.workload.service_account for other in some}) > 1:
-        parts.append(f"as {one.workload.service_account}")
-    return ", ".join(parts)
-
-
-def _group(pod: Object, workload: Workload, kind: str, pods: int) -> Group:
-    written = ((pod.get("metadata") or {}).get("annotations") or {}).get(EXCLUDED_INBOUND) or ""
-    ports = re.split(r"[,\s]+", str(written)) if written else ()
-    excluded = frozenset(int(port) for port in ports if port.isdigit())
-    return Group(workload, kind, pods, excluded, workload.injected and _is_gateway(pod), template=pod)
-
-
-def _is_gateway(pod: Object) -> bool:
-    """`pilot-agent proxy router`: the proxy's own arguments say what it is."""
-    containers = (pod.get("spec") or {}).get("containers") or ()
-    return any(one.get("name") == PROXY_CONTAINER and "router" in (one.get("args") or ()) for one in containers)
-
-
-def _owner(pod: Object) -> tuple[str, str]:
-    metadata = pod["metadata"]
-    for owner in metadata.get("ownerReferences") or ():
-        if owner.get("kind") == "ReplicaSet":
-            digest = (metadata.get("labels") or {}).get("pod-template-hash", "")
-            return "Deployment", str(owner["name"]).removesuffix(f"-{digest}")
-        if owner.get("kind") != "Node":
-            return str(owner.get("kind")), str(owner["name"])
-    return "Pod", str(metadata.get("name") or metadata.get("generateName") or "")
-
-
-def _outside_group(workload: Workload) -> Group:
-    """Somebody who is no pod: with a proxy if it is said to answer mTLS."""
-    return Group(replace(workload, injected=workload.tls_mode == TLS_MODE_ISTIO), "WorkloadEntry", 0)
 
 
 def _service_age(service: Object) -> tuple[str, str, str]:

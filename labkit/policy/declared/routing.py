@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from labkit.outcomes import DecidingPolicy, RequestKind, Scope
+from labkit.policy.declared.groups import Group
 from labkit.policy.declared.reasons import Because, Rule, an_object
-from labkit.policy.declared.registry import Group, Registry, Target
+from labkit.policy.declared.registry import Registry, Target
 from labkit.policy.declared.rules import Rules
 from labkit.policy.gateway import Gateway, bound_hosts, gateways_for
 from labkit.policy.protocols import Handling, Protocol

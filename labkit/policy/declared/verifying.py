@@ -14,9 +14,10 @@ from labkit.errors import InputError, LabError
 from labkit.outcomes import Outcome
 from labkit.policy.declared.answers import Answer
 from labkit.policy.declared.changing import EdgeChange, Preview
+from labkit.policy.declared.groups import Group
 from labkit.policy.declared.mesh import DeclaredMesh, Key
 from labkit.policy.declared.reasons import DOCS, Because, Rule
-from labkit.policy.declared.registry import Group, Target
+from labkit.policy.declared.registry import Target
 
 PLAINTEXT, REFUSED, UNKNOWN, TLS, MTLS = "plaintext", "refused", "depends", "own-tls", "mtls"
 UNEXPECTED, BREAKS, INVALID = "unexpected", "breaks", "invalid"
