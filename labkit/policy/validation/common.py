@@ -218,6 +218,12 @@ def duration(text: Any) -> Findings:
         yield "only durations to ms precision are supported"
 
 
+def long_enough(text: Any, where: str) -> Findings:
+    """What the definitions ask of a duration in CEL, for those that the webhook does not look at."""
+    if text is not None and milliseconds(text) < 1:
+        yield f"{where}: must be a valid duration greater than 1ms"
+
+
 # Labels and selectors
 
 

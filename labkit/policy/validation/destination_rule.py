@@ -13,6 +13,7 @@ from labkit.policy.validation.common import (
     is_address,
     is_dns_label,
     labels,
+    long_enough,
     milliseconds,
     port_number,
     selector,
@@ -173,6 +174,7 @@ def _load_balancer(balancer: Object | None, outlier: Object | None) -> Findings:
         return
     yield from _consistent_hash(block(balancer, "consistentHash"))
     yield from locality(balancer.get("localityLbSetting"), outlier)
+    yield from long_enough(balancer.get("warmupDurationSecs"), "warmupDurationSecs")
     warmup = balancer.get("warmup")
     if warmup is None:
         return

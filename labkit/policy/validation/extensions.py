@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from labkit.policy.validation.common import regex_error, selector, targets
+from labkit.policy.validation.common import long_enough, regex_error, selector, targets
 from labkit.policy.validation.findings import Findings, Object, Remark, block, items, present, quoted
 
 EXPOSES = (
@@ -44,6 +44,8 @@ def envoy_filter(obj: Object) -> Findings:
     """A whole EnvoyFilter. What stands in the patches is judged by Envoy."""
     yield Remark(EXPOSES)
     spec = block(obj, "spec")
+    if present(spec, "workloadSelector") and present(spec, "targetRefs"):  # a rule of the definition, in CEL
+        yield "only one of targetRefs or workloadSelector can be set"
     chosen = list(selector(spec.get("workloadSelector"), "labels"))
     if errors := [one for one in chosen if not isinstance(one, Remark)]:
         yield from errors
@@ -177,6 +179,7 @@ def telemetry(obj: Object) -> Findings:
     yield from targets(spec)
     for one in items(spec, "metrics"):
         yield from _providers(one)
+        yield from long_enough(one.get("reportingInterval"), "reportingInterval")
         for override in items(one, "overrides"):
             yield from _override(override)
     yield from _tracing(items(spec, "tracing"))
