@@ -60,6 +60,11 @@ def certificate_of_backend(cluster: Cluster) -> tuple[Any, ...]:
     return (certificate(cluster, f"{APP}/chatbackend"),)
 
 
+def gateway_door(cluster: Cluster, scheme: str = "http") -> str:
+    """The ingress gateway as a pod calls it: by the name of its Service."""
+    return f"{scheme}://istio-ingressgateway.{mesh_status(cluster).namespace or 'istio-system'}/"
+
+
 def pods_when_ready(cluster: Cluster, workload: str) -> list[Any]:
     """The pods of a workload's namespace, once the workload is ready, or as they are when it does not get ready."""
     with contextlib.suppress(LabError):  # the check itself says what is missing

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.cluster import Cluster
 from labkit.course import Lesson, World, find_lesson, find_prediction, find_question, find_step, lessons, progress
 from labkit.errors import InputError, LabError
+from labkit.outcomes import Observation
 from labkit.views.results import Done
 from labkit.worlds import Journal, make_world
 
@@ -37,6 +38,7 @@ class Course:
     lab.predict("05.1")                      a question before the result: a panel; twin: lab.predict("05.1", "b")
     lab.compare("05.1", observation)         the prediction beside what came true; never a failure
     lab.quiz("05")                           the lesson's quiz; twin: lab.answer("05", 1, "b")
+    lab.loop(client, url, times=10)          the same request several times, and how often each answer came
     lab.drill("strict-meets-stranger")       break the mesh; lab.check_drill() tells when it is healed;
                                              lab.hint() unfolds the next hint; lab.drills() lists them
     lab.progress()                           how far you have come
@@ -45,6 +47,7 @@ class Course:
     cluster: Cluster
     results: list[CheckResult]
     mesh_names: dict[str, str]
+    probe: Callable[..., Observation]
     _journal: Journal
     _seen: list[Any]
     _lost: list[str]
@@ -206,6 +209,14 @@ class Course:
     def progress(self) -> Progress:
         """How far you have come, lesson by lesson."""
         return show_progress()
+
+    def loop(self, client: str, url: str, times: int = 10, **options: Any) -> Table:
+        """The same request several times, and how often each answer came: a `while true; do curl ...` with an end."""
+        answers: dict[tuple[str, str], int] = {}
+        for _ in range(times):
+            seen = self.probe(client, url, **options)
+            answers[seen.seen, str(seen.outcome)] = answers.get((seen.seen, str(seen.outcome)), 0) + 1
+        return self._shown(("ANSWER", "CARRIED BY", "TIMES"), [(*key, count) for key, count in answers.items()])
 
     # -- drills -------------------------------------------------------------------------------------------------
 
