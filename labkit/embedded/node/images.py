@@ -86,7 +86,7 @@ CATALOGUE: tuple[Image, ...] = (
         ("nicolaka/netshoot", "netshoot", "tcpdump"),
         "a shell with tcpdump, for a look at what crosses to a pod's ports (kubectl debug)",
         args=("sh",),
-        programs={"tcpdump": (PYTHON, "-m", "labkit.embedded.wire.tcpdump")},
+        programs={"tcpdump": (PYTHON, "-S", "-m", "labkit.embedded.wire.tcpdump")},
     ),
     Image(
         ("prom/prometheus", "prometheus"),
