@@ -14,6 +14,7 @@ from labkit.embedded.controlplane.authority import Certificates
 from labkit.embedded.controlplane.delivery import Delivery
 from labkit.embedded.controlplane.pushing import Pusher
 from labkit.embedded.controlplane.state import State
+from labkit.embedded.wire import RENEW_CONNECTIONS
 from labkit.pki import CertificateAuthority, describe_certificate
 from tests.unit.controlplane.objects import make_pod, make_policy, make_service, make_slice, make_state
 
@@ -82,6 +83,18 @@ def world(tmp_path: Path) -> World:
 
 def test_a_second_push_writes_nothing(world: World) -> None:
     world.state.dirt.shared = True
+    assert world.push() == []
+
+
+def test_connections_to_a_pod_are_renewed_by_its_clients_clusters_and_nothing_else(world: World) -> None:
+    clusters = ["bar/bystander/cds.json", "foo/httpbin/cds.json", "foo/sleep/cds.json"]
+    pod = make_pod()
+    for moment in ("2026-01-01", "2026-01-02"):
+        pod["metadata"]["annotations"] = {RENEW_CONNECTIONS: moment}
+        world.state.on_pod("MODIFIED", pod)
+        assert sorted(world.push()) == clusters
+    pod["metadata"]["annotations"]["other"] = "x"
+    world.state.on_pod("MODIFIED", pod)
     assert world.push() == []
 
 
