@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help run test lab check format bench clean
 
 help:
-	@echo "make run     execute every lesson; the report is build/run/index.html"
+	@echo "make run     execute every lesson and its solutions; the report is build/run/index.html"
 	@echo "make test    run the whole test suite"
 	@echo "make lab     open JupyterLab on the first lesson"
 	@echo "make bench   measure start-up, switching and memory"
@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(READY)
-	$(BIN)/labkit run $(LESSONS)
+	$(BIN)/labkit run --solutions --jobs 2 $(LESSONS)
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
+import queue
 import re
 import sys
 import time
@@ -54,6 +56,11 @@ class LessonRun:
     failure: str = ""
 
     @property
+    def label(self) -> str:
+        """Its name in a report: "05_half_a_mesh", or "solutions/05_half_a_mesh"."""
+        return label_of(self.source)
+
+    @property
     def failed_checks(self) -> list[Check]:
         return [c for c in self.checks if not c.passed and not c.pending]
 
@@ -62,8 +69,16 @@ class LessonRun:
         return not self.failure and not self.failed_checks
 
 
-def find_lessons(root: Path, names: Sequence[str] = ()) -> list[Path]:
-    """The numbered notebooks below `root`/notebooks in order; `names` are prefixes ("04") or paths."""
+def label_of(notebook: Path) -> str:
+    """The name of a notebook in a report; lessons and their solutions have the same file name."""
+    return f"solutions/{notebook.stem}" if notebook.parent.name == "solutions" else notebook.stem
+
+
+def find_lessons(root: Path, names: Sequence[str] = (), *, solutions: bool = False) -> list[Path]:
+    """The numbered notebooks below `root`/notebooks in order; `names` are prefixes ("04") or paths.
+
+    With `solutions`, the worked exercises of each lesson follow it.
+    """
     lessons = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     if not lessons and not any(Path(name).exists() for name in names):
         raise InputError(
@@ -72,7 +87,7 @@ def find_lessons(root: Path, names: Sequence[str] = ()) -> list[Path]:
             next_step="Change to the top of the repository and try again.",
         )
     if not names:
-        return lessons
+        return with_solutions(lessons) if solutions else lessons
     chosen: list[Path] = []
     for name in names:
         path = Path(name)
@@ -83,22 +98,67 @@ def find_lessons(root: Path, names: Sequence[str] = ()) -> list[Path]:
                 next_step="Name one of: " + ", ".join(n.name[:2] for n in lessons) + ", or the path of a notebook.",
             )
         chosen += found
-    return chosen
+    return with_solutions(chosen) if solutions else chosen
+
+
+def with_solutions(lessons: Sequence[Path]) -> list[Path]:
+    """Each lesson, and after it its worked exercises."""
+    pairs = [(lesson, lesson.parent / "solutions" / lesson.name) for lesson in lessons]
+    return [path for pair in pairs for path in pair if path == pair[0] or path.exists()]
 
 
 def run_lessons(
-    lessons: Sequence[Path], output: Path, *, cluster: str | None = None, progress: bool = True
+    lessons: Sequence[Path], output: Path, *, cluster: str | None = None, progress: bool = True, jobs: int = 1
 ) -> list[LessonRun]:
     """Execute the notebooks and write executed notebooks, HTML pages, index.html and junit.xml to `output`.
 
-    `cluster` is what `labkit.open` takes; None means an embedded cluster of the run's own.
+    `cluster` is what `labkit.open` takes; None means an embedded cluster of the run's own. With more `jobs`, so many
+    notebooks run at once, each on a cluster of its own; one that was named is never shared.
     """
     _require_writable(output)
-    with _jupyter_environment(output), _run_cluster(cluster) as target:
-        runs = [_run_one(lesson, output, target, progress) for lesson in lessons]
+    if cluster is not None or jobs < 2 or len(lessons) < 2:
+        runs = _run_in_turn(lessons, output, cluster, progress)
+    else:
+        runs = _run_at_once(lessons, output, min(jobs, len(lessons)))
     write_html(runs, output)
     write_junit(runs, output / "junit.xml")
     return runs
+
+
+def _run_in_turn(lessons: Sequence[Path], output: Path, cluster: str | None, progress: bool) -> list[LessonRun]:
+    with _jupyter_environment(output), _run_cluster(cluster) as target:
+        return [_run_one(lesson, output, target, progress) for lesson in lessons]
+
+
+def _run_at_once(lessons: Sequence[Path], output: Path, jobs: int) -> list[LessonRun]:
+    """Processes, not threads: where a kernel writes its results stands in the environment."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        waiting, done = manager.Queue(), manager.list()
+        for place, lesson in enumerate(lessons):
+            waiting.put((place, lesson))
+        workers = [context.Process(target=_work, args=(waiting, done, output)) for _ in range(jobs)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        runs = dict(list(done))
+    lost = "The process that ran this notebook ended before it was done."
+    return [
+        runs.get(place) or LessonRun(lesson, output / f"{label_of(lesson)}.ipynb", failure=lost)
+        for place, lesson in enumerate(lessons)
+    ]
+
+
+def _work(waiting: Any, done: Any, output: Path) -> None:
+    """Run notebooks until none is waiting."""
+    with _jupyter_environment(output), _run_cluster(None) as target:
+        while True:
+            try:
+                place, lesson = waiting.get_nowait()
+            except queue.Empty:
+                return
+            done.append((place, _run_one(lesson, output, target, False)))
 
 
 def _require_writable(output: Path) -> None:
@@ -124,11 +184,12 @@ def _run_one(lesson: Path, output: Path, cluster: str, progress: bool) -> Lesson
     import papermill
     from papermill.exceptions import PapermillException
 
-    run = LessonRun(lesson, output / lesson.name)
-    results = output / f"{lesson.stem}.checks.jsonl"
+    run = LessonRun(lesson, output / f"{label_of(lesson)}.ipynb")
+    run.executed.parent.mkdir(exist_ok=True)
+    results = run.executed.with_suffix(".checks.jsonl")
     results.unlink(missing_ok=True)
     os.environ["LABKIT_RESULTS"] = str(results.absolute())
-    print(f"{lesson.stem}", file=sys.stderr, flush=True)
+    print(run.label, file=sys.stderr, flush=True)
     started = time.monotonic()
     try:
         papermill.execute_notebook(
@@ -245,13 +306,13 @@ def write_junit(runs: Sequence[LessonRun], path: Path) -> None:
 
     report = JUnitXml("mtls-lab")
     for run in runs:
-        suite = TestSuite(run.source.stem)
-        execution = TestCase("runs to its end", classname=run.source.stem, time=run.seconds)
+        suite = TestSuite(run.label)
+        execution = TestCase("runs to its end", classname=run.label, time=run.seconds)
         if run.failure:
             execution.result = [Failure(run.failure)]
         suite.add_testcase(execution)
         for check in run.checks:
-            case = TestCase(check.name, classname=run.source.stem)
+            case = TestCase(check.name, classname=run.label)
             if check.pending:
                 case.result = [Skipped("not yet solved: an exercise for the learner")]
             elif not check.passed:
@@ -269,11 +330,11 @@ def write_html(runs: Sequence[LessonRun], output: Path) -> None:
     exporter = HTMLExporter(template_name="lab")
     rows = []
     for run in runs:
-        page = output / f"{run.source.stem}.html"
+        page = output / f"{run.label}.html"
         if run.executed.exists():
             body, _ = exporter.from_filename(str(run.executed))
             page.write_text(body.replace("</head>", PAGE_STYLE + "</head>", 1))
-        rows.append({"run": run, "page": page.name, "title": run.source.stem.replace("_", " ")})
+        rows.append({"run": run, "page": f"{run.label}.html", "title": run.label.replace("_", " ")})
     environment = jinja2.Environment(autoescape=True)
     template = environment.from_string((Path(__file__).parent / "runner_index.html").read_text())
     (output / "index.html").write_text(template.render(rows=rows, ok=all(r.ok for r in runs)))
@@ -285,7 +346,7 @@ def summary(runs: Sequence[LessonRun]) -> str:
 
     table = [
         [
-            run.source.name,
+            run.label,
             run.cells,
             f"{sum(c.passed for c in run.checks)}/{sum(not c.pending for c in run.checks)}",
             f"{run.seconds:.1f}",
@@ -296,8 +357,8 @@ def summary(runs: Sequence[LessonRun]) -> str:
     lines = [tabulate(table, headers=["notebook", "cells", "checks passed", "seconds", ""], disable_numparse=True)]
     for run in runs:
         if run.failure:
-            lines.append(f"\n{run.source.name}: {run.failure}")
-        lines += [f"\n{run.source.name}: check {c.name} failed: {c.message}" for c in run.failed_checks]
+            lines.append(f"\n{run.label}: {run.failure}")
+        lines += [f"\n{run.label}: check {c.name} failed: {c.message}" for c in run.failed_checks]
     return "\n".join(lines)
 
 

@@ -72,12 +72,23 @@ def status(name: str | None, as_json: bool) -> None:
 @click.option("--cluster", default=None, help="Run on this cluster instead of a fresh embedded one.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build/run"), show_default=True)
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar per notebook.")
+@click.option("--solutions", is_flag=True, help="Run the worked exercises of each lesson, too.")
+@click.option("--jobs", type=click.IntRange(1, 16), default=1, show_default=True, help="So many notebooks at once.")
 @json_option
-def run(lessons: tuple[str, ...], cluster: str | None, output: Path, progress: bool, as_json: bool) -> None:
+def run(
+    lessons: tuple[str, ...],
+    cluster: str | None,
+    output: Path,
+    progress: bool,
+    solutions: bool,
+    jobs: int,
+    as_json: bool,
+) -> None:
     """Execute the lessons with papermill (all, or those named: 04) and report. Exit code 1 when one fails."""
     from labkit import runner
 
-    runs = runner.run_lessons(runner.find_lessons(Path.cwd(), lessons), output, cluster=cluster, progress=progress)
+    found = runner.find_lessons(Path.cwd(), lessons, solutions=solutions)
+    runs = runner.run_lessons(found, output, cluster=cluster, progress=progress, jobs=jobs)
     result = [{**dataclasses.asdict(r), "ok": r.ok} for r in runs]
     emit(result, as_json, runner.summary(runs))
     say(f"Executed lessons: {output / 'index.html'}   JUnit: {output / 'junit.xml'}")

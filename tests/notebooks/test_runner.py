@@ -95,3 +95,36 @@ def test_cells_that_were_not_executed_are_named() -> None:
     assert runner.unexecuted([done, done]) == ""
     assert "2 of 2" in runner.unexecuted([done, pending])
     assert runner.unexecuted([]) != ""
+
+
+def two_notebooks(tmp_path: Path) -> list[Path]:
+    """A lesson and its solutions, of one cell each, that run on no cluster."""
+    (tmp_path / "notebooks" / "solutions").mkdir(parents=True)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    paths = [tmp_path / "notebooks" / "00_tiny.ipynb", tmp_path / "notebooks" / "solutions" / "00_tiny.ipynb"]
+    for path in paths:
+        nbformat.write(notebook, path)
+    return paths
+
+
+def test_solutions_follow_their_lesson_when_they_are_asked_for(tmp_path: Path) -> None:
+    lesson, solved = two_notebooks(tmp_path)
+    assert runner.find_lessons(tmp_path) == [lesson]
+    assert runner.find_lessons(tmp_path, solutions=True) == [lesson, solved]
+    assert runner.find_lessons(tmp_path, ["00"], solutions=True) == [lesson, solved]
+
+
+def test_a_lesson_and_its_solutions_have_pages_of_their_own(tmp_path: Path) -> None:
+    runs = runner.run_lessons(two_notebooks(tmp_path), tmp_path / "out", cluster="none", progress=False)
+    assert [run.label for run in runs] == ["00_tiny", "solutions/00_tiny"]
+    assert (tmp_path / "out" / "00_tiny.html").exists() and (tmp_path / "out" / "solutions" / "00_tiny.html").exists()
+    index = (tmp_path / "out" / "index.html").read_text()
+    assert 'href="00_tiny.html"' in index and 'href="solutions/00_tiny.html"' in index
+
+
+@pytest.mark.slow
+def test_two_jobs_run_every_notebook_once_and_report_in_order(tmp_path: Path) -> None:
+    runs = runner.run_lessons(two_notebooks(tmp_path), tmp_path / "out", progress=False, jobs=2)
+    assert [(run.label, run.ok) for run in runs] == [("00_tiny", True), ("solutions/00_tiny", True)]
+    assert [suite.tests for suite in JUnitXml.fromfile(str(tmp_path / "out" / "junit.xml"))] == [1, 1]
