@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.cluster import Cluster
 from labkit.observe import capture
 from labkit.observe.capture import LIMIT
+from labkit.observe.recording import read_recording
 
 if TYPE_CHECKING:
-    from labkit.views.wire import Beside, Wire
+    from labkit.views.wire import Wire
+    from labkit.views.wire_pairs import Beside
 
 
 class OnTheWire:
@@ -19,6 +22,7 @@ class OnTheWire:
     lab.capture("shop/server", seconds=10)   the same for so long; port= for one port; .packets .connections .requests
                                              .readable .encrypted .save("x.pcapng")
     lab.compare_captures(before, after)      two of them side by side
+    lab.read_capture("x.pcapng")             one that was saved, by whomever
     """
 
     cluster: Cluster
@@ -44,6 +48,12 @@ class OnTheWire:
             wire.wait(seconds)
             wire.stop()
         return wire
+
+    def read_capture(self, path: str | Path) -> Wire:
+        """A capture from a file: saved by labkit, by Wireshark or by tcpdump. Addresses get the names of today."""
+        from labkit.views.wire import Wire
+
+        return Wire(read_recording(path, capture.names_by_address(self.cluster)))
 
     def compare_captures(self, before: Wire, after: Wire) -> Beside:
         """Two captures of a server next to each other."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from labkit.errors import InputError
-from labkit.observe.capture import IMAGE, INTERFACE, Session
+from labkit.observe.capture import IMAGE, INTERFACE, Session, Target
 from labkit.observe.packets import (
     LINKTYPE_RAW,
     SHOWN_BYTES,
@@ -19,15 +19,16 @@ from labkit.observe.packets import (
     CaptureFile,
     Kind,
     Packet,
-    printable,
     tcp_packets,
     tell_apart,
 )
+from labkit.observe.recording import Recording
 from labkit.views.page import card, table
 from labkit.views.results import BLUE, ORANGE, Done
 
 if TYPE_CHECKING:
     from labkit.views.tables import Table
+    from labkit.views.wire_pairs import Beside
 
 ROWS = 40
 """Packets that are shown at most; `.packets` has all."""
@@ -86,7 +87,7 @@ class Wire:
     .save("before.pcapng")    a file that Wireshark and tshark read; .beside(other): both next to each other
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session | Recording) -> None:
         self._session = session
         self._read: tuple[CaptureFile, list[Packet]] | None = None
 
@@ -147,7 +148,7 @@ class Wire:
         """One for each, in the order in which they were seen first."""
         found: dict[tuple[Address, Address], list[Packet]] = {}
         for packet in self.all_packets():
-            inward = self._session.is_server(packet.target)
+            inward = self.is_inward(packet)
             key = (packet.source, packet.target) if inward else (packet.target, packet.source)
             found.setdefault(key, []).append(packet)
         return [self._connection(peer, server, packets) for (peer, server), packets in found.items()]
@@ -206,6 +207,8 @@ class Wire:
 
     def beside(self, other: Wire) -> Beside:
         """This capture and another one of the same server next to each other."""
+        from labkit.views.wire_pairs import Beside
+
         return Beside(self, other)
 
     # -- on the screen ------------------------------------------------------------------------------------------
@@ -226,10 +229,12 @@ class Wire:
     @property
     def kubectl(self) -> tuple[str, ...]:
         """How one does it by hand."""
-        target = self._session.targets[0]
+        return tuple(self._command(target) for target in self._session.targets[:1])
+
+    def _command(self, target: Target) -> str:
         return (
             f"kubectl debug -n {target.namespace} {target.pod} --profile=netadmin --image={IMAGE} -it -- "
-            f"tcpdump -i {INTERFACE} -nA '{target.expression}'",
+            f"tcpdump -i {INTERFACE} -nA '{target.expression}'"
         )
 
     def _lines(self) -> list[str]:
@@ -248,9 +253,9 @@ class Wire:
     def __repr__(self) -> str:
         parts = [self.title, *(f"  {line}" for line in self._lines())]
         if connections := self.all_connections():
-            parts += ["", _plain(_CONNECTIONS, [one.row() for one in connections])]
+            parts += ["", plain_table(_CONNECTIONS, [one.row() for one in connections])]
         if packets := self.with_data()[:ROWS]:
-            parts += ["", _plain(_COLUMNS, self._rows(packets, _SHOWN_HEX))]
+            parts += ["", plain_table(_COLUMNS, self._rows(packets, _SHOWN_HEX))]
         return "\n".join([*parts, *(f"  $ {line}" for line in self.kubectl)])
 
     __str__ = __repr__
@@ -272,6 +277,10 @@ class Wire:
                 self._read = (file, tell_apart(tcp_packets(file)))
         return self._read
 
+    def is_inward(self, packet: Packet) -> bool:
+        """Whether a packet goes to the server."""
+        return self._session.is_server(packet.target)
+
     def _peer(self, end: Address) -> str:
         return self._session.names.get(end[0], end[0])
 
@@ -280,7 +289,7 @@ class Wire:
         zero = every[0].time if every else 0.0
         rows: list[tuple[object, ...]] = []
         for one in packets:
-            inward = self._session.is_server(one.target)
+            inward = self.is_inward(one)
             peer, server = (one.source, one.target) if inward else (one.target, one.source)
             start = one.start[:octets]
             rows.append(
@@ -320,69 +329,6 @@ class Wire:
         )
 
 
-@dataclass(frozen=True)
-class Beside:
-    """Two captures of one server, before and after a change."""
-
-    before: Wire
-    after: Wire
-    names: tuple[str, str] = ("BEFORE", "AFTER")
-
-    def rows(self) -> list[tuple[str, str, str]]:
-        """What is compared, and how it was in each."""
-        sides = (_Side(self.before), _Side(self.after))
-        return [(name, *(getattr(side, key) for side in sides)) for name, key in _COMPARED]
-
-    @property
-    def title(self) -> str:
-        same = self.before.server == self.after.server
-        return f"The wire to {self.before.server if same else f'{self.before.server} and {self.after.server}'}, twice"
-
-    def __repr__(self) -> str:
-        return f"{self.title}\n\n{_plain(('', *self.names), self.rows())}"
-
-    __str__ = __repr__
-
-    def _repr_html_(self) -> str:
-        return card(self.title, colour=BLUE) + table(("", *self.names), self.rows())
-
-
-_COMPARED = (
-    ("connections", "connections"),
-    ("bytes that can be read", "readable_bytes"),
-    ("bytes in TLS records", "tls_bytes"),
-    ("entropy, bits per byte", "entropy"),
-    ("who asks for what", "asks"),
-    ("the first bytes of data", "first_text"),
-    ("the same in hex", "first_hex"),
-    ("refused", "resets"),
-)
-
-
-class _Side:
-    """One half of a comparison, in words."""
-
-    def __init__(self, wire: Wire) -> None:
-        connections = wire.all_connections()
-        packets = [one for one in wire.with_data() if one.size]
-        # What the server was told: past the handshakes, if there are any.
-        inward = [one for one in packets if wire._session.is_server(one.target)]
-        data = [one for one in inward if one.kind.readable] or [
-            one for one in inward if one.kind is Kind.APPLICATION_DATA
-        ]
-        self.connections = str(len(connections))
-        self.readable_bytes = str(sum(one.size for one in packets if one.kind.readable))
-        self.tls_bytes = str(sum(one.size for one in packets if one.kind.tls))
-        total = sum(one.size for one in packets)
-        self.entropy = f"{sum(one.entropy * one.size for one in packets) / total:.1f}" if total else "-"
-        asked = [*dict.fromkeys(wire.requests), *dict.fromkeys(f"SNI {one.sni}" for one in connections if one.sni)]
-        self.asks = "\n".join(asked[:3]) or "-"
-        start = data[0].start if data else b""
-        self.first_text = printable(start) or "-"
-        self.first_hex = start[:16].hex(" ") or "-"
-        self.resets = str(sum(one.ended == REFUSED for one in connections))
-
-
 def _shortened(words: str) -> str:
     return words if len(words) <= _SHOWN_WORDS else f"{words[: _SHOWN_WORDS - 4]} ..."
 
@@ -391,7 +337,8 @@ def _lowered(row: dict[str, Any]) -> dict[str, Any]:
     return {key.lower().replace(" ", "_"): value for key, value in row.items()}
 
 
-def _plain(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def plain_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table for a terminal."""
     from tabulate import tabulate
 
     return str(tabulate(rows, headers=columns, tablefmt="plain", disable_numparse=True))
