@@ -82,6 +82,26 @@ def scrape(cluster: Cluster, namespaces: Sequence[str] = (), *, pattern: str = T
         return _gathered(pool.map(lambda pod: _page(cluster, pod, path), pods))
 
 
+def counted_by(cluster: Cluster, pod: Obj, pattern: str = TRAFFIC) -> tuple[Sample, ...] | None:
+    """What one pod's proxy counted, of the statistics that match; None when it does not answer."""
+    page = _page(cluster, pod, f"{STATS_PATH}?usedonly&filter={quote(pattern, safe='')}")
+    return None if page.error else page.samples
+
+
+MONITORING_PORT = 15014
+
+
+def scrape_istiod(cluster: Cluster) -> Scrape:
+    """What the control plane counts of itself. Raises MeshError when there is none."""
+    istiod = find_istiod(cluster)
+    if istiod is None:
+        raise MeshError("No mesh is installed on this cluster.", next_step="Install one: lab.install_mesh().")
+    name, now = f"{namespace_of(istiod)}/{name_of(istiod)}", time.monotonic()
+    path = f"/api/v1/namespaces/{namespace_of(istiod)}/services/{name_of(istiod)}:{MONITORING_PORT}/proxy/metrics"
+    text = cluster.transport.text(path, action="Reading the metrics of istiod")
+    return Scrape(tuple(read_page(text, name)), {name: now})
+
+
 @dataclass(frozen=True)
 class _Page:
     pod: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,9 @@ from urllib.parse import quote, urlsplit
 from labkit.cluster import Cluster, ExecResult
 from labkit.cluster.kinds import Obj
 from labkit.errors import InputError, MachineError
+from labkit.observe.carried import PATTERN, outcome_between
+from labkit.observe.exposition import Sample
+from labkit.observe.metrics import counted_by
 from labkit.observe.objects import PROXY, WorkloadRef, app_container, find_workload, is_injected, name_of
 from labkit.outcomes import Observation, Outcome, Probe, RequestKind, TLSFacts
 
@@ -22,6 +26,9 @@ CURL = ("curl", "-sS", "-i", "--max-time", "10")
 REFUSED_EXITS = {7: "connection refused", 35: "TLS handshake failed", 52: "empty reply", 56: "connection reset"}
 """curl's exit codes for a connection that was not served; https://curl.se/docs/manpage.html#EXIT"""
 
+
+COUNTING_SECONDS = 0.3
+"""A proxy counts a request when it has ended; then it has been counted within so long."""
 
 _COUNTERS = ("handshake", "upstream_cx_total", "upstream_cx_connect_fail", "upstream_rq_total")
 
@@ -78,6 +85,8 @@ def probe(
     reference = find_workload(cluster, client)
     pod = reference.ready_pod()
     container = app_container(pod)
+    injected = is_injected(pod)
+    before = counted_by(cluster, pod, PATTERN) if injected else None
     result = cluster.execute(name_of(pod), reference.namespace, command, container=container, limit=limit)
     if result.exit_code in (126, 127):
         raise MachineError(
@@ -99,19 +108,40 @@ def probe(
         urlsplit(url).path or "/",
         command[command.index("-d") + 1] if "-d" in command else "",
     )
-    seen = observation_of(result, sent, injected=is_injected(pod), command=_kubectl_line(reference, container, command))
-    if seen.http_status and is_injected(pod):
-        return _with_counters(cluster, reference, pod, url, seen, {} if readings is None else readings)
-    return seen
+    seen = observation_of(result, sent, injected=injected, command=_kubectl_line(reference, container, command))
+    if not seen.http_status or not injected:
+        return seen
+    if before is not None and seen.outcome is Outcome.UNKNOWN:
+        carried = _as_counted(cluster, pod, before, sent.server, seen.http_status)
+        if carried is not None:
+            return _carried(seen, carried, "the client proxy's metrics")
+    return _with_counters(cluster, reference, pod, url, seen, {} if readings is None else readings)
+
+
+def _as_counted(cluster: Cluster, pod: Obj, before: tuple[Sample, ...], server: str, status: int) -> Outcome | None:
+    """How the proxy says that it carried the request since `before`; None when it counts none."""
+    namespace, _, name = server.rpartition("/")
+    service = f"{name}.{namespace}." if namespace else server
+    deadline = time.monotonic() + COUNTING_SECONDS
+    while True:
+        after = counted_by(cluster, pod, PATTERN)
+        carried = outcome_between(before, after or (), service, status)
+        if carried is not None or after is None or time.monotonic() > deadline:
+            return carried
+
+
+def _carried(seen: Observation, outcome: Outcome, told_by: str) -> Observation:
+    return replace(seen, outcome=outcome, tls=TLSFacts(source=told_by) if outcome is Outcome.MTLS else None)
 
 
 def _with_counters(
     cluster: Cluster, reference: WorkloadRef, pod: Obj, url: str, seen: Observation, readings: Readings
 ) -> Observation:
-    """Ask the client's own proxy how it spoke to the server: its counters tell TLS handshakes from connections."""
+    """Ask a proxy that counts no requests how it spoke to the server: it tells handshakes from connections."""
     namespace, service = service_of(url, reference.namespace)
-    envoy_cluster = f"cluster.outbound|{port_of(url)}||{service}.{namespace}.svc."
-    pattern = quote(f"^{re.escape(envoy_cluster)}.*({'|'.join(_COUNTERS)})$")
+    # With or without a subset between the bars.
+    envoy_cluster = rf"^cluster\.outbound\|{port_of(url)}\|[^|]*\|{re.escape(f'{service}.{namespace}.svc.')}"
+    pattern = quote(f"{envoy_cluster}.*({'|'.join(_COUNTERS)})$")
     command = ["pilot-agent", "request", "GET", f"stats?format=json&filter={pattern}"]
     result = cluster.execute(name_of(pod), reference.namespace, command, container=PROXY)
     try:
@@ -123,8 +153,7 @@ def _with_counters(
     readings[key] = (counters, outcome)
     if seen.outcome is not Outcome.UNKNOWN:  # refused: what was counted must not be taken for the next probe's
         return seen
-    tls = TLSFacts(source="the client proxy's counters") if outcome is Outcome.MTLS else None
-    return replace(seen, outcome=outcome, tls=tls)
+    return _carried(seen, outcome, "the client proxy's counters")
 
 
 def outcome_of(counters: Mapping[str, int], earlier: Reading | None = None) -> Outcome:
