@@ -41,7 +41,11 @@ class _Planner:
         self.root = mesh.settings.root_namespace
 
     def plan(self) -> Plan:
-        safe = [name for name in self.open_namespaces() if not self.try_strict(name)[1]]
+        safe = [
+            name
+            for name in self.open_namespaces()
+            if self.mode_of(name) is not DISABLE and not self.try_strict(name)[1]
+        ]
         states = tuple(self.states(set(safe)))
         for name in safe:
             self.strict(name, Act.STRICT_NOW, "everybody who calls into it sends mTLS already")
