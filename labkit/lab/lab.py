@@ -90,6 +90,7 @@ from labkit.cluster.kinds import DEPLOYMENT, EVENT, NAMESPACE, PEER_AUTHENTICATI
 from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
 from labkit.errors import InputError, LabError
 from labkit.lab.analysis import Analyses
+from labkit.lab.certificates import CertificateQuestions
 from labkit.lab.course import STEP, Course
 from labkit.lab.declared import DeclaredQuestions
 from labkit.lab.knobs import MODES
@@ -142,7 +143,7 @@ _AT_THE_SERVER = frozenset(
 )
 
 
-class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses, Live):
+class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses, Live, CertificateQuestions):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
 
     def __init__(self, cluster: Cluster) -> None:
