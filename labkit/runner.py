@@ -8,14 +8,16 @@ The embedded cluster of a run is one of its own: made empty before, removed afte
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
-import multiprocessing
 import os
 import queue
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,34 +133,52 @@ def _run_in_turn(lessons: Sequence[Path], output: Path, cluster: str | None, pro
 
 
 def _run_at_once(lessons: Sequence[Path], output: Path, jobs: int) -> list[LessonRun]:
-    """Processes, not threads: where a kernel writes its results stands in the environment."""
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        waiting, done = manager.Queue(), manager.list()
-        for place, lesson in enumerate(lessons):
-            waiting.put((place, lesson))
-        workers = [context.Process(target=_work, args=(waiting, done, output)) for _ in range(jobs)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        runs = dict(list(done))
-    lost = "The process that ran this notebook ended before it was done."
-    return [
-        runs.get(place) or LessonRun(lesson, output / f"{label_of(lesson)}.ipynb", failure=lost)
-        for place, lesson in enumerate(lessons)
-    ]
+    """Processes, not threads alone: where a kernel writes its results stands in the environment.
+
+    A thread hands notebooks to each process, one after the other, and takes back what became of them.
+    """
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for place in range(len(lessons)):
+        waiting.put(place)
+    runs: dict[int, LessonRun] = {}
+    with ThreadPoolExecutor(jobs, thread_name_prefix="lessons") as pool:
+        for worker in [pool.submit(_feed, waiting, lessons, output, runs) for _ in range(jobs)]:
+            worker.result()
+    return [runs[place] for place in range(len(lessons))]
 
 
-def _work(waiting: Any, done: Any, output: Path) -> None:
-    """Run notebooks until none is waiting."""
-    with _jupyter_environment(output), _run_cluster(None) as target:
+def _feed(waiting: queue.SimpleQueue[int], lessons: Sequence[Path], output: Path, runs: dict[int, LessonRun]) -> None:
+    command = [sys.executable, "-m", "labkit.runner", str(output)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdin and worker.stdout
         while True:
             try:
-                place, lesson = waiting.get_nowait()
+                place = waiting.get_nowait()
             except queue.Empty:
+                worker.stdin.close()
                 return
-            done.append((place, _run_one(lesson, output, target, False)))
+            with contextlib.suppress(BrokenPipeError):
+                print(lessons[place].absolute(), file=worker.stdin, flush=True)
+            runs[place] = _read_run(worker.stdout.readline(), lessons[place], output)
+
+
+def _read_run(line: str, lesson: Path, output: Path) -> LessonRun:
+    if not line:
+        lost = "The process that ran this notebook ended before it was done."
+        return LessonRun(lesson, output / f"{label_of(lesson)}.ipynb", failure=lost)
+    row = json.loads(line)
+    paths = {"source": lesson, "executed": output / f"{label_of(lesson)}.ipynb"}
+    return LessonRun(**{**row, **paths, "checks": [Check(**check) for check in row["checks"]]})
+
+
+def work(output: Path) -> None:
+    """Run the notebooks whose paths come in, line by line, and answer each with a line of JSON."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else is printed must not be taken for an answer
+    with _jupyter_environment(output), _run_cluster(None) as target:
+        for line in sys.stdin:
+            run = _run_one(Path(line.strip()), output, target, False)
+            print(json.dumps(dataclasses.asdict(run), default=str), file=answers, flush=True)
 
 
 def _require_writable(output: Path) -> None:
@@ -365,3 +385,7 @@ def summary(runs: Sequence[LessonRun]) -> str:
 def _plain(text: str) -> str:
     """Without terminal colours, which have no place in XML or a log."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))
