@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -20,6 +21,7 @@ from labkit.errors import ClusterError, InputError
 from labkit.lab import Lab
 from labkit.observe.packets import SHOWN_BYTES, Kind, read_file, tcp_packets, tell_apart
 from labkit.views.wire import REFUSED
+from tests.contract.terminal import Terminal
 from tests.embedded.envoy_world import wait_for
 from tests.embedded.proxy_words_world import small_mesh
 
@@ -265,6 +267,44 @@ def test_the_container_is_used_again(lab: Lab) -> None:
 def debuggers(lab: Lab) -> list[str]:
     pods = lab.cluster.objects("pods", "shop", labels={"app": "server"})
     return [one["name"] for pod in pods for one in pod["spec"].get("ephemeralContainers") or ()]
+
+
+def test_all_pods_of_a_workload_are_seen(lab: Lab) -> None:
+    scale(lab, 2)
+    try:
+        with lab.capture(SERVER) as wire, in_background(lab, OLD):
+            wait_for("both pods", lambda: len({one.target for one in wire.with_data() if wire.is_inward(one)}) == 2)
+        times = [one.time for one in wire.all_packets()]
+        assert times == sorted(times)
+    finally:
+        scale(lab, 1)
+
+
+def scale(lab: Lab, replicas: int) -> None:
+    lab.cluster.patch("Deployment", "server", {"spec": {"replicas": replicas}}, "shop")
+    lab.wait_until_ready(SERVER)
+    wait_for("the pods", lambda: len(lab.cluster.objects("pods", "shop", labels={"app": "server"})) == replicas)
+
+
+def test_the_proxys_own_ports_can_be_looked_at(lab: Lab) -> None:
+    address, _ = address_of(lab, "server")
+    with lab.capture(SERVER, port=15090) as wire:
+        assert status(lab, OLD, f"http://{address}:15090/stats/prometheus") == 200
+    assert wire.requests == ["GET /stats/prometheus HTTP/1.1"]
+    with pytest.raises(InputError, match="has no port 15090"):
+        lab.capture(OLD, port=15090)
+
+
+def test_by_hand_with_the_line_that_is_shown(lab: Lab, tmp_path: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if not kubectl:
+        pytest.skip("NO KUBECTL ON THE PATH: the line that captures show was not tried")
+    assert lab.cluster.kubeconfig
+    terminal = Terminal(tmp_path, Path(kubectl), lab.cluster.kubeconfig)
+    (line,) = lab.capture(SERVER, seconds=0.1).kubectl
+    with in_background(lab, OLD):
+        code, said = terminal.in_terminal(line, [("GET /healthz HTTP/1.1", "\x03")])
+    assert code == 0 and re.search(r"IP \S+ > \S+\.5000: Flags \[P\.\]", said) and "packets captured" in said
 
 
 # What cannot be looked at is one clear error, or a line.

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from labkit.embedded.wire import steering
 from labkit.embedded.wire.hop import Hop
 from labkit.embedded.wire.segments import FIN, RST, Segment
 from labkit.embedded.wire.steering import read_sockets
@@ -213,7 +214,7 @@ async def test_connections_from_before_are_renewed_or_told(world: World) -> None
             assert world.renewed == [ADDRESS]  # nobody listens to that here
             writer.write(b"old")
             assert await reader.read(3) == b"OLD"
-        assert "1 open connections are from before" in dump.said and dump.packets == []
+        assert "not seen here, because they were open before: 1" in dump.said and dump.packets == []
         writer.close()
         await writer.wait_closed()
 
@@ -222,7 +223,7 @@ async def test_without_connections_nobody_is_asked_for_anything(world: World) ->
     server, port = await serve()
     async with server, world.looking("-w", "-") as dump:
         assert await ask(port, b"x") == b"X"
-    assert world.renewed == [] and "from before" not in dump.said and len(dump.packets) > 3
+    assert world.renewed == [] and "open before" not in dump.said and len(dump.packets) > 3
 
 
 async def test_only_what_is_wanted_is_handed_on(world: World) -> None:
@@ -288,6 +289,16 @@ async def test_a_hop_that_is_alone_does_not_call_itself() -> None:
         await ask(port, b"x")
     assert [one.flags & RST for one in told].count(RST) == 1 and not any(one.flags & FIN for one in told)
     await hop.close()
+
+
+async def test_a_kernel_that_cannot_is_told_and_left_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steering, "_ATTACH", 9999)  # as in a sandbox without SO_ATTACH_REUSEPORT_CBPF
+    server, port = await serve()
+    async with server:
+        code, said = await refused(world)
+        assert code == 1 and "kernel does not let labkit look at connections" in said
+        await until("nothing is left", lambda: len(read_sockets().listening[ADDRESS, port]) == 1)
+        assert await ask(port, b"x") == b"X"
 
 
 # The program

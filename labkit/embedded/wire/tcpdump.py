@@ -218,7 +218,7 @@ def _put(out: int, data: bytes) -> None:
 def _greeting(options: Options, about: Mapping[str, object]) -> str:
     lines = []
     if unseen := about.get("unseen"):
-        lines.append(f"tcpdump: {unseen} open connections are from before, and are not seen here")
+        lines.append(f"tcpdump: not seen here, because they were open before: {unseen} connections")
     for port in about.get("closed") or ():  # type: ignore[attr-defined]
         lines.append(f"tcpdump: port {port}: its program shares it with nobody, so it is not seen here")
     where = f"listening on {options.interface}, link-type RAW (Raw IP), snapshot length {options.snaplen} bytes"
