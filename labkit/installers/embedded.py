@@ -7,9 +7,10 @@ which is when the API server can verify its webhooks and every sidecar that exis
 from __future__ import annotations
 
 import copy
+import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from labkit.cluster.kinds import CONFIGMAP, CRD, DEPLOYMENT, NAMESPACE, POD
 from labkit.cluster.problems import MANAGED_BY_LABEL, MANAGER
 from labkit.errors import InputError, MeshError, WaitTimeoutError
 from labkit.policy.injection import DEFAULT_REVISION, REVISION, injection_webhooks
+from labkit.policy.mesh_values import MeshValues, merge, read_mesh_values
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
 from labkit.policy.workload import PROXY_CONTAINER
 
@@ -43,10 +45,11 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 @dataclass(frozen=True)
 class Installation:
-    """One control plane: where it lives, and the revision that namespaces name in `istio.io/rev`."""
+    """One control plane: where it lives, the revision that namespaces name in `istio.io/rev`, and its settings."""
 
     namespace: str = ROOT_NAMESPACE
     revision: str = DEFAULT_REVISION
+    values: MeshValues = field(default_factory=MeshValues, compare=False)
 
     def __post_init__(self) -> None:
         for what, value in (("namespace", self.namespace), ("revision", self.revision)):
@@ -74,7 +77,21 @@ class Installation:
 
     def control_plane(self) -> list[Obj]:
         """istiod with its account, settings and Service."""
-        return self._read("istiod.yaml")
+        return [self._with_values(obj) for obj in self._read("istiod.yaml")]
+
+    def _with_values(self, obj: Obj) -> Obj:
+        """The object with what the installation was told beside the defaults."""
+        values, data = self.values, obj.get("data") or {}
+        if "mesh" in data and values.mesh:
+            data["mesh"] = yaml.safe_dump(merge(yaml.safe_load(data["mesh"]), values.mesh), sort_keys=True)
+        if "values" in data and values.injection:
+            data["values"] = json.dumps(merge(json.loads(data["values"]), values.injection))
+        if obj["kind"] == "Deployment" and values.environment:
+            (container,) = obj["spec"]["template"]["spec"]["containers"]
+            kept = [one for one in container["env"] if one["name"] not in values.environment]
+            new = [{"name": name, "value": value} for name, value in sorted(values.environment.items())]
+            container["env"] = [*kept, *new]
+        return obj
 
     def webhooks(self) -> list[Obj]:
         """Injection, one webhook per way of asking for it, and validation."""
@@ -87,7 +104,9 @@ class Installation:
                 "namespaceSelector": webhook.namespace_selector(),
                 "objectSelector": webhook.object_selector(),
             }
-            for webhook in injection_webhooks(self.revision)
+            for webhook in injection_webhooks(
+                self.revision, enable_namespaces_by_default=self.values.namespaces_by_default
+            )
         ]
         return [mutating, validating]
 
@@ -107,14 +126,23 @@ def install(
     *,
     namespace: str = ROOT_NAMESPACE,
     revision: str = DEFAULT_REVISION,
+    values: Mapping[str, Any] | None = None,
     on_progress: Progress = lambda _: None,
     limit: float = READY_LIMIT,
 ) -> list[Change]:
     """Install the mesh and wait until istiod is ready; what changed. Installing it again changes nothing.
 
+    `values` are those of Helm's chart istiod, or an IstioOperator. Given to a mesh that is there already they change
+    its settings; without them it gets the defaults back.
+
     Raises MeshError when another control plane is there already, WaitTimeoutError when istiod does not get ready.
     """
-    installation = Installation(namespace, revision)
+    settings = read_mesh_values(values or {})
+    namespace = settings.namespace if settings.namespace and namespace == ROOT_NAMESPACE else namespace
+    revision = settings.revision if settings.revision and revision == DEFAULT_REVISION else revision
+    for path in settings.without_effect:
+        on_progress(f"{path} has no effect on the embedded mesh.")
+    installation = Installation(namespace, revision, settings)
     _refuse_another(cluster, installation)
     changes: list[Change] = []
     steps = (
@@ -125,6 +153,7 @@ def install(
     for what, objects in steps:
         if objects[0]["kind"] == "ServiceAccount":
             changes.append(cluster.create_namespace(namespace))
+        changes += _outgrown(cluster, objects)
         done = cluster.apply(objects)
         changes += done
         new = any(change.action != "unchanged" for change in done)
@@ -132,6 +161,22 @@ def install(
     on_progress(f"Waiting for istiod (revision {revision}) to be ready ...")
     wait_until_ready(cluster, installation, limit=limit)
     on_progress(f"istiod is ready in {namespace}. Namespaces join with the label istio.io/rev={revision}.")
+    return changes
+
+
+def _outgrown(cluster: Cluster, objects: list[Obj]) -> list[Change]:
+    """Remove webhook configurations that have more webhooks than they are to have.
+
+    istiod owns the bundle of each webhook, so one that is not applied any more would stay as a bundle and nothing else,
+    which the API server refuses.
+    """
+    changes = []
+    for obj in objects:
+        if obj["kind"] == "MutatingWebhookConfiguration":
+            there = cluster.find(obj["kind"], obj["metadata"]["name"]) or {}
+            wanted = {webhook["name"] for webhook in obj["webhooks"]}
+            if {webhook["name"] for webhook in there.get("webhooks") or ()} - wanted:
+                changes.append(cluster.delete(obj["kind"], obj["metadata"]["name"]))
     return changes
 
 

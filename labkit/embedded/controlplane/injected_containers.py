@@ -65,6 +65,10 @@ class InjectionSettings:
     proxy: ProxySettings = field(default_factory=ProxySettings)
     """meshConfig.defaultConfig."""
     proxy_configs: tuple[ProxyConfig, ...] = ()
+    hold_application: bool = False
+    """Helm's global.proxy.holdApplicationUntilProxyStarts."""
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    rewrite_probes: bool = True
 
 
 _REDIRECTION = tuple(f"istio-iptables -p 15001 -z 15006 -u {PROXY_USER} -m REDIRECT -i * -x  -b *".split(" "))
@@ -101,7 +105,7 @@ def sidecar_container(
         **_proxy("sidecar", pod, namespace, workload, settings, probers),
         "startupProbe": {**ready, "failureThreshold": 600, "periodSeconds": 1},
         "readinessProbe": {**ready, "failureThreshold": 4, "periodSeconds": 15},
-        "resources": _resources(),
+        "resources": dict(settings.resources) or _resources(),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

@@ -71,13 +71,17 @@ _PROBES = {"livenessProbe": "livez", "readinessProbe": "readyz", "startupProbe":
 
 
 def injection_settings(values: Mapping[str, Any], *, revision: str) -> InjectionSettings:
-    """Read Helm's values, as the ConfigMap holds them: global.proxy.image and global.proxy.logLevel."""
+    """Read Helm's values, as the ConfigMap holds them: global.proxy and sidecarInjectorWebhook."""
     proxy = (values.get("global") or {}).get("proxy") or {}
+    webhook = values.get("sidecarInjectorWebhook") or {}
     default = InjectionSettings(revision)
     return InjectionSettings(
         revision=revision,
         image=str(proxy.get("image") or default.image),
         log_level=str(proxy.get("logLevel") or default.log_level),
+        hold_application=bool(proxy.get("holdApplicationUntilProxyStarts")),
+        resources=proxy.get("resources") or {},
+        rewrite_probes=webhook.get("rewriteAppHTTPProbe") is not False,
     )
 
 
@@ -123,7 +127,7 @@ def _inject_sidecar(
     pod: Object, namespace: str, workload: str, settings: InjectionSettings, started_with: ProxySettings, own: Object
 ) -> None:
     spec, annotations = pod["spec"], pod["metadata"]["annotations"]
-    probers = dict(_rewrite_probes(spec, annotations))
+    probers = dict(_rewrite_probes(spec, annotations, default=settings.rewrite_probes))
     proxy = sidecar_container(pod, namespace, workload, settings, probers)
     _merge_metrics(annotations, proxy)
     _configure(proxy, started_with)
@@ -159,9 +163,10 @@ def _started_with(pod: Object, namespace: str, settings: InjectionSettings) -> P
             next_step="Write it as YAML, for example 'holdApplicationUntilProxyStarts: true'.",
             field=CONFIG_ANNOTATION,
         ) from error
-    return proxy_settings(
+    found = proxy_settings(
         settings.proxy_configs, workload, settings.root_namespace, mesh=settings.proxy, annotation=annotation
     )
+    return replace(found, hold_application=found.hold_application or settings.hold_application)
 
 
 def _configure(proxy: Object, wanted: ProxySettings) -> None:
@@ -243,9 +248,9 @@ def _merge_metrics(annotations: Object, proxy: Object) -> None:
 # Probes
 
 
-def _rewrite_probes(spec: Object, annotations: Mapping[str, str]) -> Iterator[tuple[str, Object]]:
+def _rewrite_probes(spec: Object, annotations: Mapping[str, str], *, default: bool) -> Iterator[tuple[str, Object]]:
     """Point the probes at the proxy, in place; yields what each was, by its new path."""
-    if annotations.get(REWRITE_ANNOTATION) == "false":
+    if annotations.get(REWRITE_ANNOTATION, "true" if default else "false") == "false":
         return
     for container in spec["containers"]:
         for kind, suffix in _PROBES.items():
