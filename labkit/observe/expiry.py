@@ -122,12 +122,18 @@ def _of_pod(where: str, secrets: list[Held], now: datetime, warn_before: timedel
         if one.name == OWN and (one.kind == CA or one.certificate.is_ca):
             continue  # intermediates of the chain: the root's row stands for the authority
         kind = WORKLOAD if one.name == OWN else CREDENTIAL
-        holder = where if one.name == OWN else f"{where}, {one.name.removeprefix('kubernetes://')}"
+        holder = where if one.name == OWN else f"{where}, {_secret_name(one.name)}"
         state = state_of(one.certificate, now, warn_before, rotates=kind == WORKLOAD)
         found.append(Expiring(holder, kind, state, one.certificate))
     if not any(one.kind == WORKLOAD for one in found):
         found.append(Expiring(where, WORKLOAD, State.MISSING, note="its proxy waits for one from istiod"))
     return found
+
+
+def _secret_name(resource: str) -> str:
+    """The Secret behind an SDS resource: `kubernetes://web` of Istio, `credential-web` of the embedded mesh."""
+    known = next((prefix for prefix in ("kubernetes://", "credential-") if resource.startswith(prefix)), "")
+    return resource.removeprefix(known)
 
 
 def _roots(
