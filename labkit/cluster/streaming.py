@@ -22,7 +22,7 @@ class Stream:
         self.ended = threading.Event()
         self.failure = ""
         """Why it ended, if that was no proper end."""
-        self.exit_code: int | None = None
+        self._started = self._ended = time.monotonic()
         self._client, self._pod = client, pod
         self._outputs = {execute.STDOUT: bytearray(), execute.STDERR: bytearray()}
         self._told = bytearray()
@@ -43,9 +43,9 @@ class Stream:
             return self._outputs[execute.STDERR].decode("utf-8", "replace")
 
     @property
-    def size(self) -> int:
-        """Bytes of output so far."""
-        return len(self._outputs[execute.STDOUT])
+    def seconds(self) -> float:
+        """How long it has run."""
+        return (self._ended if self.ended.is_set() else time.monotonic()) - self._started
 
     def write(self, data: bytes) -> None:
         """Write to the program's input, soon; nothing when it has ended."""
@@ -105,10 +105,11 @@ class Stream:
             self.failure = self.failure or "the connection broke"
         elif self._told:
             try:
-                self.exit_code, words = execute.ending(bytes(self._told), ("program",), self._pod)
-                self.failure = words or (f"exit code {self.exit_code}" if self.exit_code else "")
+                code, words = execute.ending(bytes(self._told), ("program",), self._pod)
+                self.failure = words or (f"exit code {code}" if code else "")
             except LabError as error:
                 self.failure = error.what
+        self._ended = time.monotonic()
         with self._changed:
             self.ended.set()
             self._changed.notify_all()

@@ -62,8 +62,6 @@ wait "$look"; code=$?
 kill "$listen" 2>/dev/null
 exit $code"""
 
-_TIMED_OUT = 124  # timeout(1)
-
 _QUIET, _QUIET_LIMIT = 0.1, 1.0
 """Before the end: nothing has come for so long, so what was sent is in. At most so long."""
 
@@ -249,18 +247,14 @@ class _Tcpdump:
         notes = [line.removeprefix("tcpdump: ") for line in self.stream.stderr.splitlines() if not _is_usual(line)]
         if self.told or not self.stream.ended.is_set():
             return notes
-        if self.stream.exit_code == _TIMED_OUT:
+        if self.stream.seconds >= self.limit:
             return [*notes, f"it ended by itself after {self.limit:g} s"]
         return [*notes, f"it broke off, as pod {self.target.pod} or its container did: {self.stream.failure}"]
 
 
 _USUAL = (
-    "listening on",
-    "packets captured",
-    "packet captured",
-    "received by filter",
-    "0 packets dropped",
-    "verbose output",
+    *("listening on", "packets captured", "packet captured", "received by filter", "0 packets dropped"),
+    *("verbose output", "dropped privs"),
 )
 
 
