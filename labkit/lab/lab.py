@@ -49,6 +49,12 @@ Look
     lab.preview(source)                      what a change would do to every edge, before it is applied
     lab.proxy_config("clusters", workload)   listeners, clusters, routes, endpoints, secrets, bootstrap or all of a
                                              proxy; filters port= fqdn= direction= ...; .resources .json() .yaml()
+    lab.proxy_log(workload, "rbac:debug")    shows or sets the levels of a proxy's loggers
+    lab.describe(workload)                   a pod, or "svc/shop/web", as istioctl x describe has it: effective mode,
+                                             policies, rules, routes, gateways, warnings
+    lab.analyze()                            what does not fit together, with the codes of istioctl and Kiali
+    lab.certificates()                       how long every certificate of the mesh still lives: .warnings .soonest
+    lab.certificate(workload, port)          what is presented at that port right now; lab.openssl(...) for its text
     lab.metrics(*namespaces)                 what all proxies counted: .requests .connections .by("response_code")
                                              .success() .latency() .plaintext(); later - earlier gives rates
     lab.rates(seconds=5)                     the same within the next seconds
