@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from labkit.cli.shared import cluster_option, emit, json_option, main
+from labkit.cli.shared import cluster_option, emit, json_option, main, say
 from labkit.cli.words import opened
 
 seconds_option = click.option("--seconds", type=float, default=0.0, help="Count for so long, instead of since ever.")
@@ -142,3 +142,25 @@ def prometheus_targets(where: str, cluster: str, as_json: bool) -> None:
     emit(records(found), as_json, str(found))
     if (found["health"] == "down").any():
         raise SystemExit(1)
+
+
+@main.command("dashboard")
+@click.argument("kind", type=click.Choice(["mesh", "service", "workload", "control-plane", "wasm"]))
+@click.argument("name", default="")
+@click.option("--save", "path", default="", help="Write a picture: .png, .svg or .pdf.")
+@click.option("--dark", is_flag=True, help="On dark paper.")
+@click.option("--by", default="", help="'proxies' or 'prometheus'; without it, Prometheus if there is one.")
+@click.option("--minutes", default=10.0, show_default=True, help="How far back Prometheus is asked.")
+@click.option("--seconds", default=10.0, show_default=True, help="How long our own readings take.")
+@cluster_option
+@json_option
+def dashboard(
+    kind: str, name: str, path: str, dark: bool, by: str, minutes: float, seconds: float, cluster: str, as_json: bool
+) -> None:
+    """Answer what Istio's Grafana dashboards answer. NAME is namespace/name of a service or workload."""
+    about = [name] if kind in ("service", "workload") else []
+    with opened(cluster) as lab:
+        found = getattr(lab.dashboards, kind.replace("-", "_"))(*about, by=by, minutes=minutes, seconds=seconds)
+    if path:
+        say(f"Picture: {found.save(path, dark=dark)}")
+    emit({title: records(frame) for title, frame in found.frames.items()}, as_json, str(found))

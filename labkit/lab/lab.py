@@ -61,6 +61,7 @@ Look
     lab.refusals(*namespaces)                connections that proxies did not take, and who says so
     lab.install_prometheus()                 a Prometheus beside istiod, where the program is installed
     lab.prometheus()                         the cluster's: .query(promql) .range(promql, minutes=10) .targets()
+    lab.dashboards.mesh()                    pictures: .mesh() .service(name) .workload(name) .control_plane() .wasm()
     with lab.capture(server) as wire: ...    what crosses to a workload's ports meanwhile; seconds= port=; then
                                              .packets .connections .requests .encrypted .save("x.pcapng")
     lab.compare_captures(before, after)      two of them side by side

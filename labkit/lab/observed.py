@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import NAMESPACE
 from labkit.errors import InputError
+from labkit.lab.dashboards import Dashboards
 from labkit.observe import mesh, metrics, refusals
 from labkit.observe.prometheus import find_prometheus
 from labkit.outcomes import Observation
@@ -30,10 +31,17 @@ class Observed:
     lab.install_prometheus()                 a Prometheus beside istiod (lab.uninstall_prometheus() removes it)
     lab.prometheus()                         the cluster's Prometheus: .query(promql) .range(promql, minutes=10)
                                              .targets(); lab.prometheus("monitoring/prometheus:9090") names one
+    lab.dashboards.mesh()                    pictures: .mesh() .service("shop/store") .workload("shop/store")
+                                             .control_plane() .wasm(); by Prometheus, or by readings of our own
     """
 
     cluster: Cluster
     tried: list[Observation]
+
+    @property
+    def dashboards(self) -> Dashboards:
+        """What Istio's Grafana dashboards answer, as pictures: `.mesh()`, `.service("shop/store")` ..."""
+        return Dashboards(self.cluster)
 
     def metrics(self, *namespaces: str) -> Metrics:
         """What the proxies of some namespaces, or all, counted since they were started."""

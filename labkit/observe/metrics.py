@@ -21,6 +21,7 @@ from labkit.errors import LabError, MeshError
 from labkit.observe.exposition import Sample, read_page
 from labkit.observe.objects import (
     PROXY,
+    find_istiod,
     is_finished,
     is_injected,
     is_terminating,

@@ -17,9 +17,10 @@ from pathlib import Path
 
 Labels = tuple[tuple[str, str], ...]
 
-# pilot/pkg/xds/monitoring.go
-PUSH_SECONDS = (0.01, 0.1, 1, 3, 5, 10, 20, 30)
-CONVERGENCE_SECONDS = (0.1, 0.5, 1, 3, 5, 10, 20, 30)
+# pilot/pkg/xds/monitoring.go; with edges below, where a small mesh has all of its times
+_SHORT = (0.002, 0.005, 0.01, 0.02, 0.05)
+PUSH_SECONDS = (*_SHORT, 0.1, 1, 3, 5, 10, 20, 30)
+CONVERGENCE_SECONDS = (*_SHORT, 0.1, 0.5, 1, 3, 5, 10, 20, 30)
 SIZE_BYTES = (1, 10_000, 1_000_000, 4_000_000, 10_000_000, 40_000_000)
 
 _TYPES = {"clusters": "cds", "listeners": "lds", "secrets": "sds"}
