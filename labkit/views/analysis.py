@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from labkit.policy.analysis import Level, Message
+from labkit.policy.analysis import CODES, Level, Message
 from labkit.views.page import card, table
 from labkit.views.results import BLUE, ORANGE
-from labkit.views.sarif import Result, sarif
+from labkit.views.sarif import Result, Rule, sarif_log
 
 if TYPE_CHECKING:
     from labkit.cluster.trees import Place
@@ -74,20 +74,15 @@ class Analysis:
 
     def sarif(self) -> dict[str, Any]:
         """For code hosts, which show findings beside the lines of a change."""
-        return sarif("labkit analyze", (self._result(one) for one in self.messages), home="https://istio.io")
+        rules = (Rule(one.code, one.name, one.summary, one.link, _SARIF_LEVELS[one.level]) for one in CODES.values())
+        return sarif_log(rules, (self._result(one) for one in self.messages))
 
     def _result(self, one: Message) -> Result:
         place = self.place_of(one)
-        return Result(
-            one.code.code,
-            one.code.name,
-            _SARIF_LEVELS[one.level],
-            one.text,
-            one.code.link,
-            place.path if place else "",
-            place.line if place else 0,
-            one.origin,
-        )
+        path, line = (place.path, place.line) if place else ("", 0)
+        named = (one.kind, one.namespace, one.name)
+        about = f"{one.code.code} {one.origin} {one.text}"
+        return Result(one.code.code, one.text, _SARIF_LEVELS[one.level], path, line, named, about)
 
     def _place(self, one: Message) -> str:
         place = self.place_of(one)

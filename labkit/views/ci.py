@@ -5,17 +5,14 @@ https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-import labkit
 from labkit.policy.declared.mesh import Key
 from labkit.policy.declared.verifying import RULES, Case, Finding, Verification
-
-SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+from labkit.views.sarif import Result, Rule, sarif_log
 
 Places = Callable[[Key], tuple[str, int] | None]
 """Where an object stands: (path, line); None if it stands in no file."""
@@ -23,56 +20,24 @@ Places = Callable[[Key], tuple[str, int] | None]
 
 def to_sarif(verification: Verification, places: Places = lambda _: None) -> dict[str, Any]:
     """A SARIF log with one run: each finding is a result, at the object that decides."""
-    used = [name for name in RULES if any(one.rule == name for one in verification.findings)]
-    driver = {
-        "name": "labkit",
-        "version": labkit.__version__,
-        "rules": [_rule(name) for name in used],
-    }
-    results = [_result(one, used.index(one.rule), places) for one in verification.findings]
-    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
-    return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    rules = (_rule(name) for name in RULES)
+    return sarif_log(rules, (_result(one, places) for one in verification.findings))
 
 
-def _rule(name: str) -> dict[str, Any]:
+def _rule(name: str) -> Rule:
     sentence, link = RULES[name]
     title = "".join(part.capitalize() for part in f"mtls-{name}".split("-"))
-    return {
-        "id": f"mtls/{name}",
-        "name": title,
-        "shortDescription": {"text": sentence},
-        "helpUri": link,
-        "defaultConfiguration": {"level": "error"},
-    }
+    return Rule(f"mtls/{name}", title, sentence, link)
 
 
-def _result(finding: Finding, index: int, places: Places) -> dict[str, Any]:
+def _result(finding: Finding, places: Places) -> Result:
     because = finding.because
     text = f"{finding.message}\n{because.rule.sentence} {because.rule.link}" if because else finding.message
     about = f"{finding.rule} {sorted(finding.edges)} {finding.message if not finding.edges else ''}"
-    result: dict[str, Any] = {
-        "ruleId": f"mtls/{finding.rule}",
-        "ruleIndex": index,
-        "level": "error",
-        "message": {"text": text},
-        "partialFingerprints": {"edges/v1": hashlib.sha256(about.encode()).hexdigest()[:32]},
-    }
     found = next(((key, at) for key in finding.objects if (at := places(key))), None)
-    location: dict[str, Any] = {}
-    if found:
-        path, line = found[1]
-        location["physicalLocation"] = {
-            "artifactLocation": {"uri": path.replace("\\", "/")},
-            "region": {"startLine": line},
-        }
-    named = found[0] if found else next(iter(finding.objects), None)
-    if named:
-        kind, namespace, name = named
-        full = "/".join(part for part in (kind, namespace, name) if part)
-        location["logicalLocations"] = [{"name": name, "fullyQualifiedName": full, "kind": "resource"}]
-    if location:
-        result["locations"] = [location]
-    return result
+    path, line = found[1] if found else ("", 0)
+    named = found[0] if found else next(iter(finding.objects), ())
+    return Result(f"mtls/{finding.rule}", text, path=path, line=line, object=named, about=about)
 
 
 def to_junit(name: str, verification: Verification) -> str:

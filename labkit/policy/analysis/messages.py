@@ -45,6 +45,11 @@ class Code:
         return ISTIO if self.code.startswith("IST") else KIALI
 
     @property
+    def summary(self) -> str:
+        """The name in words: `Referenced resource not found`."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.name).capitalize()
+
+    @property
     def link(self) -> str:
         """The page about it."""
         if self.tool == ISTIO:
