@@ -13,8 +13,8 @@ from labkit.cluster.kinds import POD
 from labkit.errors import LabError
 from labkit.observe.dumps import Dump
 from labkit.observe.dumps.secrets import CA, Held, held
-from labkit.observe.objects import is_finished, is_injected, is_terminating, name_of, namespace_of
-from labkit.observe.presented import is_gateway, mesh_root
+from labkit.observe.objects import is_finished, is_gateway, is_injected, is_terminating, name_of, namespace_of
+from labkit.observe.presented import mesh_root
 from labkit.observe.proxy import ask_pod
 from labkit.pki import CertificateFacts, describe_chain
 from labkit.pki.expiry import WARN_BEFORE, State, say_duration, state_of

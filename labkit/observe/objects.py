@@ -240,6 +240,11 @@ def is_injected(pod: Obj) -> bool:
     return any(container["name"] == PROXY for container in sidecars_first(pod))
 
 
+def is_gateway(pod: Obj) -> bool:
+    """Whether the pod's proxy stands alone, as a gateway."""
+    return is_injected(pod) and all(one["name"] == PROXY for one in sidecars_first(pod))
+
+
 def app_container(pod: Obj) -> str:
     """The container that kubectl would take: the annotated one, else the first that is not the proxy."""
     if annotated := annotations_of(pod).get("kubectl.kubernetes.io/default-container"):

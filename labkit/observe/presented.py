@@ -18,7 +18,16 @@ from labkit.cluster.kinds import CONFIGMAP, SERVICE
 from labkit.errors import ClusterError, InputError, WaitTimeoutError
 from labkit.observe.describe.words import GATEWAY
 from labkit.observe.handshake import ISTIO_ALPN, WEB_ALPN, Handshake, connect, shake_hands
-from labkit.observe.objects import PROXY, is_injected, labels_of, matches, name_of, namespace_of, sidecars_first
+from labkit.observe.objects import (
+    PROXY,
+    is_gateway,
+    is_injected,
+    labels_of,
+    matches,
+    name_of,
+    namespace_of,
+    sidecars_first,
+)
 from labkit.pki import CertificateFacts, describe_chain
 from labkit.pki.chains import is_signed_by
 from labkit.policy import workload_from_pod
@@ -66,11 +75,6 @@ def read_presented(cluster: Cluster, pod: Obj, port: int = 0, server_name: str =
     signed = is_signed_by(handshake.certificates, root) if chain and root else None
     command = _command(pod, address, number, server_name, alpn)
     return Presented(_known_as(pod), number, address, server_name, handshake, way, chain, signed, command)
-
-
-def is_gateway(pod: Obj) -> bool:
-    """Whether the pod's proxy stands alone, as a gateway."""
-    return is_injected(pod) and all(one["name"] == PROXY for one in sidecars_first(pod))
 
 
 def mesh_root(cluster: Cluster, namespace: str) -> bytes:
@@ -191,4 +195,4 @@ def _known_as(pod: Obj) -> str:
     return f"{namespace_of(pod)}/{name_of(pod)}"
 
 
-__all__ = ["Presented", "is_gateway", "mesh_root", "read_presented", "read_s_client", "s_client"]
+__all__ = ["Presented", "mesh_root", "read_presented", "read_s_client", "s_client"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labkit.cluster import Cluster, Obj
-from labkit.observe.objects import PROXY, is_injected, is_ready, name_of, namespace_of
+from labkit.observe.objects import PROXY, is_gateway, is_injected, is_ready, name_of, namespace_of
 
 SETTLE_SECONDS = 10.0  # Istio's own longest wait for more changes, PILOT_DEBOUNCE_MAX
 BLACKHOLE_PORT = 15006
@@ -53,8 +53,11 @@ def _chains(dump: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
 def wait_until_settled(
     cluster: Cluster, pods: Iterable[Obj], expected: Expected, *, limit: float = SETTLE_SECONDS
 ) -> list[str]:
-    """Wait until every injected pod runs the modes that are expected. Returns what is still different, for words."""
-    left = [pod for pod in pods if is_injected(pod) and is_ready(pod)]
+    """Wait until every injected pod runs the modes that are expected. Returns what is still different, for words.
+
+    A gateway has no application behind it, so no mode concerns it.
+    """
+    left = [pod for pod in pods if is_injected(pod) and not is_gateway(pod) and is_ready(pod)]
     until = time.monotonic() + limit
     pause = 0.005
     while left:

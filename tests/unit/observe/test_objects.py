@@ -9,6 +9,7 @@ from labkit.observe.objects import (
     Snapshot,
     WorkloadRef,
     app_container,
+    is_gateway,
     is_injected,
     pod_status,
     ready_text,
@@ -39,6 +40,14 @@ def test_a_sidecar_is_seen_in_both_forms() -> None:
     assert is_injected(native())
     assert not is_injected(pod())
     assert not is_injected(native("other"))
+
+
+def test_a_gateway_is_a_proxy_without_an_application() -> None:
+    alone = pod(injected=True)
+    alone["spec"]["containers"] = [one for one in alone["spec"]["containers"] if one["name"] == "istio-proxy"]
+    assert is_gateway(alone)
+    assert not is_gateway(pod(injected=True))
+    assert not is_gateway(pod())
 
 
 def test_the_application_is_the_container_that_kubectl_takes() -> None:
