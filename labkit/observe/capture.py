@@ -50,13 +50,16 @@ LIFETIME = 3600
 LIMIT = 600.0
 """Seconds after which a capture ends that nobody has ended."""
 
+MOST_PACKETS = 20_000
+"""A capture ends by itself once it has so many: it is for a look, and is kept in memory."""
+
 PULL_SECONDS = 90.0
 START_SECONDS = 20.0
 PROXY_PORTS = (15000, 15001, 15006, 15020, 15021, 15090)
 
 # A line of input is the word that it is enough; the end of input says that nobody is there any more.
 _SCRIPT = """exec 3<&0
-timeout "$0" tcpdump -i "$1" -n -s 0 -U --immediate-mode -w - "$2" 3<&- </dev/null & look=$!
+timeout "$0" tcpdump -i "$1" -n -s 0 -c "$3" -U --immediate-mode -w - "$2" 3<&- </dev/null & look=$!
 { read -r word <&3; kill "$look"; } >/dev/null 2>&1 & listen=$!
 wait "$look"; code=$?
 kill "$listen" 2>/dev/null
@@ -222,7 +225,7 @@ class _Tcpdump:
     @classmethod
     def start(cls, cluster: Cluster, target: Target, image: str, limit: float) -> _Tcpdump:
         container = debugger(cluster, target, image, limit + 60)
-        command = ["sh", "-c", _SCRIPT, str(round(limit)), INTERFACE, target.expression]
+        command = ["sh", "-c", _SCRIPT, str(round(limit)), INTERFACE, target.expression, str(MOST_PACKETS)]
         stream = cluster.stream(target.pod, target.namespace, command, container=container)
         if not stream.wait_for("listening on", START_SECONDS):
             words = " ".join(stream.stderr.split()) or stream.failure or "it said nothing"
@@ -249,6 +252,8 @@ class _Tcpdump:
             return notes
         if self.stream.seconds >= self.limit:
             return [*notes, f"it ended by itself after {self.limit:g} s"]
+        if f"{MOST_PACKETS} packets captured" in self.stream.stderr:
+            return [*notes, f"it ended by itself after {MOST_PACKETS} packets"]
         return [*notes, f"it broke off, as pod {self.target.pod} or its container did: {self.stream.failure}"]
 
 

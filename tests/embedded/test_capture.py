@@ -19,6 +19,7 @@ from labkit.cli import main
 from labkit.embedded.wire.steering import Sockets, read_sockets
 from labkit.errors import ClusterError, InputError
 from labkit.lab import Lab
+from labkit.observe import capture
 from labkit.observe.packets import SHOWN_BYTES, Kind, read_file, tcp_packets, tell_apart
 from labkit.views.wire import REFUSED
 from tests.contract.terminal import Terminal
@@ -255,6 +256,14 @@ def test_a_capture_ends_by_itself(lab: Lab) -> None:
     wait_for("its end", lambda: not wire.running)
     assert wire.requests == ["GET /healthz HTTP/1.1"] and wire.notes == ["it ended by itself after 1 s"]
     assert lab.capture(SERVER, seconds=0.3).all_packets() == []
+
+
+def test_a_capture_has_an_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "MOST_PACKETS", 4)
+    with lab.capture(SERVER) as wire:
+        assert status(lab, OLD) == 200
+        wait_for("its end", lambda: not wire.running)
+    assert wire.notes == ["it ended by itself after 4 packets"] and len(wire.all_packets()) == 4
 
 
 def test_the_container_is_used_again(lab: Lab) -> None:
