@@ -110,9 +110,11 @@ def explain(
             emit(one.as_dict(), as_json, str(one))
             return
         edges = lab.edges(*namespaces, only=only)
+        mesh = lab.declared_mesh() if not edges else None
     from labkit.views.declared import edge_dict, edge_table
 
-    emit([edge_dict(one) for one in edges], as_json, str(edge_table(edges)) if edges else "No such edge.")
+    nothing = f"No such edge among {len(mesh.clients)} workloads and {len(mesh.servers)} ports." if mesh else ""
+    emit([edge_dict(one) for one in edges], as_json, str(edge_table(edges)) if edges else nothing)
 
 
 def format_options(command: Any) -> Any:

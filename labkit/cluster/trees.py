@@ -105,7 +105,10 @@ def _read(tree: Tree, text: str, shown: str, namespace: str) -> None:
             if (node := loader.get_node()) is not None:
                 _take(tree, loader, node, shown, namespace)
     except yaml.MarkedYAMLError as error:
-        raise invalid_yaml(error, text, shown) from error
+        wrong = invalid_yaml(error, text, shown)
+        if "{{" in text:
+            wrong.next_step = "This looks like a template of Helm: give what 'helm template' prints, as '-'."
+        raise wrong from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{shown} is not valid YAML: {error}", next_step="Correct it.") from error
     finally:

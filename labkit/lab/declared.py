@@ -127,7 +127,7 @@ class Files(DeclaredQuestions):
 
     def __init__(self, *sources: str | Path, namespace: str = "", root_namespace: str = "") -> None:
         self.tree: Tree = read_tree(sources, namespace)
-        self._mesh = make_declared_mesh(self.tree.objects, root_namespace)
+        self._mesh = make_declared_mesh(self.tree.objects, root_namespace, self.tree.at)
 
     def declared_mesh(self) -> DeclaredMesh:
         """All that the objects say."""

@@ -5,7 +5,8 @@ The rules are those of `labkit.policy.declared`; here it only gets what it asks 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -15,6 +16,8 @@ from labkit.cluster.kinds import CONFIGMAP, DEPLOYMENT, NAMESPACE, POD, SERVICE,
 from labkit.errors import InputError, LabError
 from labkit.observe.mesh import mesh_status
 from labkit.policy.declared import DeclaredMesh, MeshSettings, read_settings
+from labkit.policy.declared.mesh import Key, key_of
+from labkit.policy.declared.rules import KINDS
 from labkit.policy.injection import DEFAULT_REVISION, REVISION
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
 
@@ -32,6 +35,9 @@ _ISTIO = {
 _VERSIONS = ("v1", "v1beta1", "v1alpha3")
 """Those of Istio's kinds, the newest first: which one is served is a matter of Istio's age."""
 
+Place = Callable[[Key], tuple[str, int] | None]
+"""Where an object stands: (path, line)."""
+
 
 def read_declared_mesh(cluster: Cluster) -> DeclaredMesh:
     """Everything that decides about traffic on a cluster."""
@@ -40,7 +46,7 @@ def read_declared_mesh(cluster: Cluster) -> DeclaredMesh:
         for name in kinds:
             kind = served_kind(cluster, group, name)
             found += cluster.objects(kind) if kind else []
-    return DeclaredMesh(found, cluster_settings(cluster))
+    return DeclaredMesh(filter(_readable, found), cluster_settings(cluster))
 
 
 def cluster_settings(cluster: Cluster) -> MeshSettings:
@@ -51,20 +57,20 @@ def cluster_settings(cluster: Cluster) -> MeshSettings:
     return read_settings(values, root_namespace=root, revision=revision, installed=status.installed)
 
 
-def make_declared_mesh(objects: Iterable[Mapping[str, Any]], root_namespace: str = "") -> DeclaredMesh:
+def make_declared_mesh(
+    objects: Iterable[Mapping[str, Any]], root_namespace: str = "", place: Place = lambda _: None
+) -> DeclaredMesh:
     """The mesh that objects from files will make, where a control plane is installed for every revision they name.
 
     A ConfigMap `istio` among them says the mesh's settings, and where it stands is the root namespace. Raises
-    InputError for an object that cannot be read.
+    InputError for an object that cannot be read; `place` tells where it stands.
     """
     known = list(objects)
     settings = file_settings(known, root_namespace)
     try:
-        return DeclaredMesh(known, settings)
-    except LabError:
-        raise
+        return _read(known, settings)
     except Exception as error:
-        raise _culprit(known, settings, error) from error
+        raise _culprit(known, settings, error, place) from error
 
 
 def file_settings(known: Iterable[Mapping[str, Any]], root_namespace: str = "") -> MeshSettings:
@@ -74,24 +80,43 @@ def file_settings(known: Iterable[Mapping[str, Any]], root_namespace: str = "") 
     values = _mesh_values(maps[0] if maps else None)
     root = root_namespace or own or ROOT_NAMESPACE
     base = read_settings(values, root_namespace=root)
-    settings = MeshSettings(**{**base.__dict__, "root_namespace": root_namespace or base.root_namespace})
-    return MeshSettings(**{**settings.__dict__, "any_revision": True})
+    return replace(base, any_revision=True, root_namespace=root_namespace or base.root_namespace)
 
 
-def _culprit(objects: Iterable[Mapping[str, Any]], settings: MeshSettings, error: Exception) -> InputError:
+def _read(objects: Iterable[Mapping[str, Any]], settings: MeshSettings) -> DeclaredMesh:
+    mesh = DeclaredMesh(objects, settings)
+    assert mesh.registry.targets is not None  # made when it is first asked for
+    return mesh
+
+
+def _culprit(
+    objects: Iterable[Mapping[str, Any]], settings: MeshSettings, error: Exception, place: Place
+) -> InputError:
     """Which object cannot be read."""
     for one in objects:
         try:
-            DeclaredMesh([one], settings)
+            _read([one], settings)
         except Exception as own:
-            metadata = one["metadata"]
-            name = f"{metadata.get('namespace') or 'default'}/{metadata.get('name')}"
+            key = key_of(one)
+            at = place(key)
+            name = f"{key[0]} {f'{key[1]}/' if key[1] else ''}{key[2]}{f' ({at[0]}:{at[1]})' if at else ''}"
+            if isinstance(own, LabError):
+                return InputError(f"{name}: {own.what}", meaning=own.meaning, next_step=own.next_step)
             return InputError(
-                f"{one['kind']} {name} cannot be read: {own}.",
+                f"{name} cannot be read: {own!r}.",
                 meaning="One of its fields has a form that Kubernetes would refuse.",
                 next_step="'kubectl apply --dry-run=server' says which.",
             )
     return InputError(f"The objects cannot be read together: {error}.", next_step="Look for a name that is used twice.")
+
+
+def _readable(obj: Mapping[str, Any]) -> bool:
+    """Whether one of Istio's objects can be read. What got past the webhook all the same, istiod ignores, too."""
+    parse = KINDS.get(str(obj.get("kind")))
+    try:
+        return parse is None or parse(obj) is not None
+    except InputError:
+        return False
 
 
 def served_kind(cluster: Cluster, group: str, kind: str) -> Kind | None:
