@@ -47,6 +47,8 @@ Look
     lab.explain(client, server, port)        what the policies declare of a call: both sides, each object, each rule
     lab.explain_all()                        the same for all pairs, as a table (options: namespaces, only="plaintext")
     lab.preview(source)                      what a change would do to every edge, before it is applied
+    lab.verify(forbid="plaintext")           what is not as wished
+    lab.migrate()                            the way of the whole mesh to STRICT, every step tried beforehand
     lab.proxy_config("clusters", workload)   listeners, clusters, routes, endpoints, secrets, bootstrap or all of a
                                              proxy; filters port= fqdn= direction= ...; .resources .json() .yaml()
     lab.proxy_log(workload, "rbac:debug")    shows or sets the levels of a proxy's loggers
