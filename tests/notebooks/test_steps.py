@@ -12,7 +12,7 @@ import pytest
 import labkit
 from labkit.checks import checks_of, find_check
 from labkit.cluster.opening import embedded_lifecycle
-from labkit.course import Lesson, Step, lessons
+from labkit.course import Lesson, Step, World, lessons
 from labkit.drills import drills
 from labkit.lab import Lab, course
 
@@ -75,6 +75,38 @@ def test_worlds_are_reached_in_any_order(lab: Lab) -> None:
     for number in [*reversed(NUMBERS), *NUMBERS]:
         lab.world(number)
     assert "nothing had to be changed" in str(lab.world(NUMBERS[-1]))
+
+
+def test_a_dirty_cluster_is_brought_there_and_says_what_was_changed(lab: Lab) -> None:
+    lab.solve("05")
+    lab.install_gateway()
+    lab.apply(STRAY)
+    lab.cluster.patch("deployments", "sentences", OPTED_OUT, "sentences")
+    lab.wait_until_ready("sentences")
+    said = str(lab._make(World(applications=("sentences",)), ""))
+    for words in (
+        "removed peerauthentication sentences/default",
+        "removed peerauthentication sentences/stray",
+        "removed configmap stray",
+        "removed the ingress gateway",
+        "made deployment sentences anew",
+        "removed deployment curl-outside",
+    ):
+        assert words in said, said
+    assert set(lab.pods("sentences")["READY"]) == {"2/2"}
+    assert "nothing had to be changed" in str(lab._make(World(applications=("sentences",)), ""))
+
+
+STRAY = [
+    {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "stray", "namespace": "sentences"},
+        "spec": {"selector": {"matchLabels": {"app": "age"}}, "mtls": {"mode": "DISABLE"}},
+    },
+    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "stray", "namespace": "sentences"}},
+]
+OPTED_OUT = {"spec": {"template": {"metadata": {"labels": {"sidecar.istio.io/inject": "false"}}}}}
 
 
 @pytest.mark.parametrize("name", list(drills()))
