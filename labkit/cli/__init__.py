@@ -1,6 +1,17 @@
 """The command line: the same acts as in a notebook, from a shell. Importing a family of commands adds it to `main`."""
 
-from labkit.cli import analysis, certificates, commands, course, declared, observed, wire, words
+from labkit.cli import analysis, certificates, commands, course, declared, installing, observed, wire, words
 from labkit.cli.shared import main
 
-__all__ = ["analysis", "certificates", "commands", "course", "declared", "main", "observed", "wire", "words"]
+__all__ = [
+    "analysis",
+    "certificates",
+    "commands",
+    "course",
+    "declared",
+    "installing",
+    "main",
+    "observed",
+    "wire",
+    "words",
+]

@@ -24,6 +24,7 @@ Change
     lab.reset_knobs()                        put back what these three have changed
     lab.start_traffic(client, url, rps=2, concurrency=1, data="")    requests that go on: .stop_traffic() .traffic()
     lab.install_mesh(namespace="istio-system", revision="default")      waits for istiod
+    lab.configure_mesh("operator.yaml", set=["meshConfig.enableAutoMtls=false"])      settings; lab.mesh_config()
     lab.uninstall_mesh()
 
 Look
@@ -102,6 +103,7 @@ from labkit.lab.analysis import Analyses
 from labkit.lab.certificates import CertificateQuestions
 from labkit.lab.course import STEP, Course
 from labkit.lab.declared import DeclaredQuestions
+from labkit.lab.installing import Installing
 from labkit.lab.knobs import MODES
 from labkit.lab.live import Live
 from labkit.lab.observed import Observed
@@ -152,7 +154,7 @@ _AT_THE_SERVER = frozenset(
 )
 
 
-class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses, Live, CertificateQuestions):
+class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses, Live, CertificateQuestions, Installing):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -311,6 +313,9 @@ class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses, 
     def put_labels(self, namespace: str, labels: dict[str, str | None]) -> Change:
         """Label a namespace and remember how it was."""
         return self._label(namespace, labels)
+
+    def _installer(self) -> Any:
+        return _installer(self.cluster)
 
     def put_mesh(self, namespace: str, revision: str) -> None:
         """Install a mesh and remember to remove it."""

@@ -8,10 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from labkit.cli import main
 from labkit.cluster import Cluster
 from labkit.embedded import lifecycle
 from labkit.installers import install
+from labkit.lab import Lab
 from labkit.policy.workload import is_ready
 from tests.embedded.test_controlplane import SERVICE, deployment, policy, wait_for, wait_for_deployments
 
@@ -124,6 +127,44 @@ def test_without_auto_mtls_clients_send_plaintext_which_strict_refuses(cluster: 
         holds("mTLS", lambda: ask(cluster) == "200")
     finally:
         cluster.delete("PeerAuthentication", "default", "shop")
+
+
+def test_the_request_after_a_change_of_settings_meets_them_and_leaving_puts_them_back(cluster: Cluster) -> None:
+    lab = Lab(cluster)
+    before = lab.mesh_config()
+    cluster.apply(policy("STRICT"))
+    try:
+        wait_for("mTLS", lambda: ask(cluster) == "200")
+        done = lab.configure_mesh(operator(), set=["meshConfig.enableAutoMtls=false", "meshConfig.dnsRefreshRate=60s"])
+        assert ask(cluster) == "503"
+        assert lab.mesh_config() == {**before, "enableAutoMtls": False, "dnsRefreshRate": "60s"}
+        assert any("/istio configured" in line for line in done.lines)
+        assert done.warnings == ("meshConfig.dnsRefreshRate has no effect on the embedded mesh",)
+        assert done.kubectl == (
+            "istioctl install -f operator.yaml --set meshConfig.enableAutoMtls=false "
+            "--set meshConfig.dnsRefreshRate=60s -y",
+        )
+        lab.leave()
+        assert lab.mesh_config() == before
+        wait_for("mTLS again", lambda: ask(cluster) == "200")
+        lab.configure_mesh(operator())
+        assert "so already" in str(lab.configure_mesh(operator()))
+    finally:
+        cluster.delete("PeerAuthentication", "default", "shop")
+
+
+def test_a_shell_does_the_same(cluster: Cluster) -> None:
+    def run(*arguments: str) -> Any:
+        done = CliRunner().invoke(main, ["mesh", *arguments, "--cluster", f"embedded:{NAME}", "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    trust = ("--set", "meshConfig.trustDomain=corp.example")
+    changed = run("configure", *trust, "--set", "meshConfig.accessLogFile=/dev/null")
+    assert any("/istio configured" in line for line in changed["changes"])
+    assert run("config")["accessLogFile"] == "/dev/null"
+    install(cluster, values=operator())
+    assert run("config")["accessLogFile"] == ""
 
 
 def test_namespaces_without_a_label_can_be_injected_by_default(cluster: Cluster) -> None:

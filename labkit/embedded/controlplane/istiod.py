@@ -200,6 +200,9 @@ class Istiod:
                 )
         except (yaml.YAMLError, ValueError, AttributeError, TypeError) as error:
             log.warning("ConfigMap %s is not readable, its last good content stays in force: %s", name, error)
+        else:
+            if name in (self.settings.mesh_config_name, self.settings.injector_config_name):
+                self.state.note_version("ConfigMap", event, configmap)
 
     def _proxies(self) -> list[Object]:
         """What every sidecar runs."""

@@ -74,7 +74,9 @@ class State:
         self.sidecars: dict[Key, Sidecar] = {}
         self.dirt = Dirt()
         self.versions: dict[tuple[str, str, str], str] = {}
-        """The resourceVersion of each of Istio's objects that has been read: kind, namespace, name."""
+        """The resourceVersion of each of Istio's objects, and of the mesh's settings, that has been read: kind,
+        namespace, name.
+        """
         self._workloads: dict[Key, Workload] = {}
         self._renewed: dict[Key, str] = {}
         self._services: dict[Key, Service] = {}
@@ -178,7 +180,7 @@ class State:
     def on_config(self, kind: str, event: str, obj: Object) -> None:
         """An object of one of Istio's kinds (`kinds.KINDS`)."""
         key, known = _key(obj), KINDS[kind]
-        _store(self.versions, (kind, *key), None if event == "DELETED" else obj["metadata"].get("resourceVersion"))
+        self.note_version(kind, event, obj)
         try:
             config = None if event == "DELETED" else known.read(obj)
         except InputError as error:
@@ -201,6 +203,11 @@ class State:
                 self.dirt.shared = True
             if event != "DELETED":
                 self.dirt.because.add(_reference(kind, obj))
+
+    def note_version(self, kind: str, event: str, obj: Object) -> None:
+        """An object has been read, or is gone."""
+        version = None if event == "DELETED" else obj["metadata"].get("resourceVersion")
+        _store(self.versions, (kind, *_key(obj)), version)
 
     def on_jwks(self, source: KeySource, keys: str | None) -> None:
         """The keys of a token issuer were fetched, or (None) nobody asks for them any more."""

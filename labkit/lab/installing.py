@@ -1,0 +1,87 @@
+"""How the mesh itself is configured: its settings when it is installed, and while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.cluster.kinds import CONFIGMAP
+from labkit.errors import MeshError
+from labkit.observe import mesh, proxies
+from labkit.views.results import Done
+
+if TYPE_CHECKING:
+    from labkit.cluster import Cluster
+    from labkit.cluster.cluster import Change
+    from labkit.installers.values import Source
+
+
+class Installing:
+    """The settings of the mesh, as istioctl and Helm take them.
+
+    lab.configure_mesh(values, set=[...])    an IstioOperator or Helm's values: path, YAML text or dict; and a.b=c
+    lab.mesh_config()                        the settings that are in force, as a dict
+    """
+
+    cluster: Cluster
+
+    if TYPE_CHECKING:
+
+        def _after(self, changes: Iterable[Change]) -> None: ...
+        def _installer(self) -> Any: ...
+
+    def configure_mesh(
+        self,
+        values: Source | Iterable[Source] = (),
+        *,
+        set: Iterable[str] = (),
+    ) -> Done:
+        """Install the mesh with these settings, or give them to the mesh that is there, and wait until they are in
+        force. What is not named has its default. Proxies that run keep what they were started with.
+        """
+        from labkit.installers.values import load_values
+        from labkit.policy.mesh_values import read_mesh_values
+
+        started, assignments = time.monotonic(), list(set)
+        written = load_values(values, assignments)
+        read = read_mesh_values(written)
+        status = mesh.mesh_status(self.cluster)
+        place = {"namespace": status.namespace, "revision": status.revision} if status.installed else {}
+        changes: list[Change] = self._installer().install(self.cluster, values=written, **place)
+        if read.gateway:
+            from labkit.installers.gateway import install_gateway
+
+            changes += install_gateway(self.cluster, namespace=mesh.mesh_status(self.cluster).namespace)
+        self._after(changes)
+        proxies.wait_until_delivered(self.cluster, [one for one in changes if one.kind == CONFIGMAP])
+        lines = tuple(str(one) for one in changes if one.action != "unchanged")
+        warnings = tuple(f"{path} has no effect on the embedded mesh" for path in read.without_effect)
+        what = "Configured the mesh" if lines else "The mesh is configured so already"
+        return Done(what, lines, (_istioctl(values, assignments),), warnings, time.monotonic() - started)
+
+    def mesh_config(self) -> dict[str, Any]:
+        """`meshConfig`: what the ConfigMap `istio` of the mesh's revision says."""
+        import yaml
+
+        status = mesh.mesh_status(self.cluster)
+        name = "istio" if status.revision in ("", "default") else f"istio-{status.revision}"
+        found = self.cluster.find(CONFIGMAP, name, status.namespace) if status.namespace else None
+        if found is None:
+            raise MeshError(
+                "There are no settings of a mesh here.",
+                meaning="They are in the ConfigMap 'istio', beside istiod.",
+                next_step="Install a mesh: lab.install_mesh().",
+            )
+        return dict(yaml.safe_load(found["data"].get("mesh") or "") or {})
+
+
+def _istioctl(values: Source | Iterable[Source], assignments: Iterable[str]) -> str:
+    """The line that does the same on a real cluster."""
+    several = [values] if isinstance(values, str | Path | Mapping) else list(values)
+    files = [str(one) for one in several if isinstance(one, Path) or (isinstance(one, str) and "\n" not in one)]
+    parts = [*(f"-f {one}" for one in files), *(f"--set {one}" for one in assignments)]
+    if len(files) < len(several):
+        parts.insert(0, "-f operator.yaml")
+    return " ".join(["istioctl install", *parts, "-y"])
