@@ -263,6 +263,23 @@ async def test_a_server_that_starts_meanwhile_is_seen(world: World) -> None:
     assert sum(one.size for one in dump.packets) == 2
 
 
+async def test_servers_with_several_sockets_share_the_work_while_and_after(world: World) -> None:
+    def named(name: bytes) -> Handler:
+        async def handler(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(name)
+            writer.close()
+
+        return handler
+
+    one, port = await serve(named(b"one"))
+    two, _ = await serve(named(b"two"), port=port)
+    async with one, two:
+        async with world.looking("-w", "-") as dump:
+            assert {await ask(port, b"") for _ in range(30)} == {b"one", b"two"}
+        assert len([packet for packet in dump.packets if packet.kind is Kind.DATA]) == 30
+        assert {await ask(port, b"") for _ in range(30)} == {b"one", b"two"}
+
+
 async def test_a_server_that_is_started_anew_is_reached(world: World) -> None:
     server, port = await serve()
     async with world.looking("-w", "-") as dump:

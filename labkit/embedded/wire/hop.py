@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from labkit.embedded.wire import steering
 from labkit.embedded.wire.segments import ACK, FIN, LARGEST, PSH, RST, SYN, Address, Segment
+from labkit.errors import LabError
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +92,10 @@ class Hop:
 
     def _leave(self) -> None:
         if joined := self._socket:
-            self._socket, self._servers, self._inode = None, frozenset(), 0
-            with contextlib.suppress(OSError):  # the server is gone, and its group with it
-                steering.attach(joined, steering.TO_SERVER)
+            servers, self._servers = len(self._servers), frozenset()
+            self._socket, self._inode = None, 0
+            with contextlib.suppress(LabError):
+                steering.attach(joined, steering.to_servers(servers))
             asyncio.get_running_loop().remove_reader(joined)
             self._take_all(joined)
             joined.close()
@@ -108,8 +110,9 @@ class Hop:
                 client, address = listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError as error:  # no descriptor left
+            except OSError as error:  # no descriptor left: let the server take them, until the next look
                 log.warning("a connection to %s:%d was not taken: %s", *self.address, error)
+                asyncio.get_running_loop().call_soon(self._leave)
                 return
             if steering.is_marked(client):
                 # The server has gone, and the hop would call itself. The next look at the sockets puts it right.

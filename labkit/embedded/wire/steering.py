@@ -28,23 +28,25 @@ BACKLOG = 512
 _ATTACH = 51  # SO_ATTACH_REUSEPORT_CBPF, asm-generic/socket.h; the same on x86-64 and arm64
 _SAVE_SYN, _SAVED_SYN = 27, 28  # tcp(7): TCP_SAVE_SYN, TCP_SAVED_SYN
 _NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF, linux/filter.h
-_LOAD_BYTE, _JUMP_IF_EQUAL, _RETURN = 0x30, 0x15, 0x06  # BPF_LD|BPF_B|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
+_RANDOM = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
+_LOAD_BYTE, _LOAD_WORD = 0x30, 0x20  # BPF_LD|BPF_B|BPF_ABS, BPF_LD|BPF_W|BPF_ABS; linux/bpf_common.h
+_MODULO, _JUMP_IF_EQUAL = 0x94, 0x15  # BPF_ALU|BPF_MOD|BPF_K, BPF_JMP|BPF_JEQ|BPF_K
+_RETURN, _RETURN_RESULT = 0x06, 0x16  # BPF_RET|BPF_K, BPF_RET|BPF_A
 
 Instruction = tuple[int, int, int, int]
 
 
-def to_hop(place: int) -> list[Instruction]:
-    """The program that gives new connections to the socket at `place` of the group, marked ones to the first."""
-    return [
-        (_LOAD_BYTE, 0, 0, _NETWORK_HEADER + 1),
-        (_JUMP_IF_EQUAL, 0, 1, MARK),
-        (_RETURN, 0, 0, 0),
-        (_RETURN, 0, 0, place),
-    ]
+def to_hop(servers: int) -> list[Instruction]:
+    """The program for a hop that stands behind so many sockets of the server: marked connections alone go to those."""
+    hop = [(_RETURN, 0, 0, servers)]
+    return [(_LOAD_BYTE, 0, 0, _NETWORK_HEADER + 1), (_JUMP_IF_EQUAL, 1, 0, MARK), *hop, *to_servers(servers)]
 
 
-TO_SERVER: list[Instruction] = [(_RETURN, 0, 0, 0)]
-"""The program that gives every connection to the first socket of the group, as if there were no other."""
+def to_servers(servers: int) -> list[Instruction]:
+    """The program that gives every connection to one of the first sockets of the group, as if there were no other."""
+    if servers < 2:
+        return [(_RETURN, 0, 0, 0)]
+    return [(_LOAD_WORD, 0, 0, _RANDOM), (_MODULO, 0, 0, servers), (_RETURN_RESULT, 0, 0, 0)]
 
 
 def attach(sock: socket.socket, program: Iterable[Instruction]) -> None:

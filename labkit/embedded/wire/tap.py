@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN = 0.1
 """Seconds between looks at the machine's sockets while somebody captures: a server may be started anew."""
 
+LOOK_SELDOM = 1.0
+"""The same when nobody captures any more, and connections still pass a hop."""
+
 RENEWAL = 1.5
 """Seconds in which clients open new connections; a change of endpoints reaches all proxies in a tenth of it."""
 
@@ -165,7 +168,7 @@ class Tap:
 
     async def _look_again(self) -> None:
         while self._captures or self._hops:
-            await asyncio.sleep(LOOK_AGAIN)
+            await asyncio.sleep(LOOK_AGAIN if self._captures else LOOK_SELDOM)
             try:
                 self._look()
             except LabError as error:
