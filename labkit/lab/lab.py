@@ -77,6 +77,7 @@ Try
     lab.wait_until_ready(what)               "azureopenai" (a namespace) or "azureopenai/chatbackend"
     lab.live_map(*namespaces)                the map, redrawn while the mesh changes: .replay() .predict() .select()
     lab.controls(*namespaces)                knobs for modes, sidecars, clients' TLS, traffic; they show what is true
+    lab.console(*namespaces)                 both on one screen, as notebooks/console.ipynb shows them
     lab.mode_panel(namespace)                buttons UNSET DISABLE PERMISSIVE STRICT (twin: lab.set_mtls_mode)
     lab.predict_panel(client, url)           commit to a prediction before you see it (twin: lab.predict)
 

@@ -70,6 +70,12 @@ class Live(Knobs):
 
         return Controls(self, read=read, subscribe=lambda listener: mesh.subscribe(listener, lambda: ()))
 
+    def console(self, *namespaces: str) -> Any:
+        """Controls, map and timeline on one screen."""
+        from labkit.widgets.console import Console
+
+        return Console(self.controls(*namespaces), self.live_map(*namespaces))
+
     # -- traffic ---------------------------------------------------------------------------------------------------
 
     def start_traffic(self, client: str, url: str, *, rps: float = 2.0, concurrency: int = 1, data: str = "") -> Done:
@@ -87,12 +93,12 @@ class Live(Knobs):
         )
         return Done(f"{reference} sends {rps:g} requests per second to {url}{each}", kubectl=(line,))
 
-    def stop_traffic(self, client: str | None = None) -> Done:
-        """Stop one client's traffic, or all."""
+    def stop_traffic(self, client: str | None = None, url: str | None = None) -> Done:
+        """Stop one client's traffic (to what begins with `url`), or all."""
         from labkit.observe.objects import find_workload
 
         name = str(find_workload(self.cluster, client)) if client else None
-        number = self._followed.stop_traffic(name) if self._followed else 0
+        number = self._followed.stop_traffic(name, url) if self._followed else 0
         return Done(f"Stopped {number} {'sender' if number == 1 else 'senders'}" if number else "Nobody was sending")
 
     def traffic(self) -> Table:

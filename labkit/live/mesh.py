@@ -135,9 +135,9 @@ class LiveMesh:
         return sender
 
     def stop_traffic(self, client: str | None = None, url: str | None = None) -> int:
-        """Stop sending: of one client, of one call, or all. Returns how many were stopped."""
+        """Stop sending: of one client, to what begins with a URL, or all. Returns how many were stopped."""
         with self._lock:
-            chosen = [key for key in self.senders if client in (None, key[0]) and url in (None, key[1])]
+            chosen = [key for key in self.senders if client in (None, key[0]) and key[1].startswith(url or "")]
             stopped = [self.senders.pop(key) for key in chosen]
         for sender in stopped:
             sender.stop()
@@ -176,7 +176,7 @@ class LiveMesh:
     def _keep(self, edge: tuple[str, str], text: str, number: int = 1) -> None:
         with self._lock:
             kept = self.requests.setdefault(edge, deque(maxlen=8))
-            if kept and kept[0].text == text and number > 1:
+            if kept and kept[0].text == text:
                 kept[0] = Request(time.time(), text, kept[0].number + number)
             else:
                 kept.appendleft(Request(time.time(), text, number))
@@ -328,6 +328,10 @@ class _Run:
 
     async def _beat(self) -> None:
         """Once a second: metrics, the sliding window of counts, edges that nobody tries."""
+        while not self.watching.wait_until_listed(0) and not self._stopped:  # noqa: ASYNC110 - another thread's event
+            await asyncio.sleep(0.05)
+        self._mesh._tell()  # the first picture says which edges there are to try
+        self._probe_again()
         turn = 0
         while not self._stopped:
             await asyncio.sleep(1.0)

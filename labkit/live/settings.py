@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from labkit.cluster import Obj
 from labkit.live.sender import Sender
@@ -25,10 +26,11 @@ class WorkloadSetting:
 
 @dataclass(frozen=True)
 class TrafficSetting:
-    """A call that can be sent, and how it is sent now."""
+    """A call that can be sent, and how it is sent now: not at all when `rps` is 0."""
 
     client: str
-    url: str
+    base: str  # http://service.namespace:port
+    path: str
     rps: float = 0.0
     concurrency: int = 1
     problem: str = ""
@@ -105,11 +107,16 @@ def _clients(snapshot: Snapshot, shown: list[str]) -> Iterable[tuple[str, str, s
 
 
 def _traffic(snapshot: Snapshot, senders: list[Sender]) -> Iterable[TrafficSetting]:
-    known = {(one.orders.client, one.orders.url): one for one in senders}
+    found: dict[tuple[str, str], TrafficSetting] = {}
     for call, path in targets_of(make_map(snapshot), snapshot):
         namespace, _, name = call.service.partition("/")
-        key = (call.client, f"http://{name}.{namespace}:{call.port}{path}")
-        if key not in known:
-            yield TrafficSetting(*key)
-    for (client, url), one in known.items():
-        yield TrafficSetting(client, url, one.orders.rps, one.orders.concurrency, one.problem)
+        base = f"http://{name}.{namespace}:{call.port}"
+        found[call.client, base] = TrafficSetting(call.client, base, path)
+    for one in senders:
+        orders, parts = one.orders, urlsplit(one.orders.url)
+        base = f"{parts.scheme}://{parts.netloc}"
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        found[orders.client, base] = TrafficSetting(
+            orders.client, base, path or "/", orders.rps, orders.concurrency, one.problem
+        )
+    return [found[key] for key in sorted(found)]

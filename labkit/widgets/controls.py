@@ -17,6 +17,7 @@ from labkit.errors import LabError
 from labkit.widgets.mode_panel import _TELLS, MODES, _with_text
 from labkit.widgets.presence import Presence
 
+_PAGES = ("mTLS mode", "Sidecars", "Client TLS", "Traffic")
 CLIENT_MODES = (("automatic", ""), *((mode, mode) for mode in ("DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL")))
 
 
@@ -45,7 +46,8 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
         self.result = ipywidgets.HTML()
         self.reset = ipywidgets.Button(description="Put everything back", icon="undo", layout={"width": "170px"})
         self.reset.on_click(lambda _: self.turn("Putting everything back", self._reset))
-        self.pages = ipywidgets.Tab()
+        # The pages stay, and only what is on them is made anew: else the tab that is open would jump.
+        self.pages = ipywidgets.Tab([ipywidgets.VBox() for _ in _PAGES], titles=_PAGES)
         self._presence = Presence(self.start, self.stop)
         super().__init__([self.pages, ipywidgets.HBox([self.reset]), self.result, self._presence])
         self.add_class("labkit-controls")
@@ -80,17 +82,11 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
     def _build(self, settings: Any) -> None:
         """Make the knobs anew: somebody came or went."""
         self._knobs = {}
-        chosen = self.pages.selected_index
-        self.pages.children = [
-            self._page_of_modes(settings),
-            self._page_of_sidecars(settings),
-            self._page_of_clients(settings),
-            self._page_of_traffic(settings),
-        ]
-        self.pages.titles = ("mTLS mode", "Sidecars", "Client TLS", "Traffic")
-        self.pages.selected_index = chosen or 0
+        made = (self._page_of_modes, self._page_of_sidecars, self._page_of_clients, self._page_of_traffic)
+        for page, make in zip(self.pages.children, made, strict=True):
+            page.children = make(settings)
 
-    def _page_of_modes(self, settings: Any) -> Any:
+    def _page_of_modes(self, settings: Any) -> list[Any]:
         rows = []
         if settings.mesh is None:
             rows.append(ipywidgets.HTML("No mesh is installed, so no mode has an effect."))
@@ -105,7 +101,7 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
                 places.append((f"{namespace}/{workload}, port {number}", ("mode", namespace, workload, number)))
         if places:
             rows.append(self._narrow_row(sorted(places)))
-        return ipywidgets.VBox(rows)
+        return rows
 
     def _mode_row(self, key: Any, name: str) -> Any:
         buttons = self._mode_buttons(name)
@@ -120,7 +116,7 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
             value=None,
             description="",
             tooltips=[f"{name}: {mode} {_TELLS[mode]}" for mode in MODES],
-            style={"button_width": "92px"},
+            style={"button_width": "102px"},
         )
 
     def _narrow_row(self, places: list[tuple[str, Any]]) -> Any:
@@ -132,7 +128,7 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
         buttons.observe(lambda change: self._mode_turned(which.value, change), names="value")
         return ipywidgets.VBox([ipywidgets.HTML("<b>One workload, one port</b>"), which, buttons, told])
 
-    def _page_of_sidecars(self, settings: Any) -> Any:
+    def _page_of_sidecars(self, settings: Any) -> list[Any]:
         note = "A label changes no pod that runs: new pods are made at once, and waited for."
         rows = [ipywidgets.HTML(f'<span style="opacity:.8">{note}</span>')]
         for name, _, _ in settings.namespaces:
@@ -140,7 +136,7 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
         for one in settings.workloads:
             name = f"{one.place.namespace}/{one.place.workload}"
             rows.append(self._check(("inject", one.place.namespace, one.place.workload), name))
-        return ipywidgets.VBox(rows)
+        return rows
 
     def _check(self, key: Any, text: str) -> Any:
         box = ipywidgets.Checkbox(description=text, indent=False, layout={"width": "auto"})
@@ -148,7 +144,7 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
         box.observe(lambda change: self._injection_turned(key, change), names="value")
         return box
 
-    def _page_of_clients(self, settings: Any) -> Any:
+    def _page_of_clients(self, settings: Any) -> list[Any]:
         note = "What clients with a sidecar send to a Service. Automatic: mTLS wherever the server can answer it."
         rows = [ipywidgets.HTML(f'<span style="opacity:.8">{note}</span>')]
         for service, subset, _ in settings.clients:
@@ -158,26 +154,26 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
             self._knobs[key] = choice
             choice.observe(lambda change, key=key: self._client_turned(key, change), names="value")
             rows.append(ipywidgets.HBox([choice, ipywidgets.HTML(escape(name))]))
-        return ipywidgets.VBox(rows)
+        return rows
 
-    def _page_of_traffic(self, settings: Any) -> Any:
+    def _page_of_traffic(self, settings: Any) -> list[Any]:
         rows = [self._sender_row(one) for one in settings.traffic]
-        return ipywidgets.VBox(rows or [ipywidgets.HTML("No call is known that could be sent.")])
+        return rows or [ipywidgets.HTML("No call is known that could be sent.")]
 
     def _sender_row(self, one: Any) -> Any:
-        key = ("traffic", one.client, one.url)
-        on = ipywidgets.ToggleButton(description="off", icon="play", layout={"width": "72px"})
-        base, slash, path = one.url.partition("//")[2].partition("/")
+        key = ("traffic", one.client, one.base)
+        tip = f"Let {one.client} send requests"
+        on = ipywidgets.ToggleButton(description="off", icon="play", tooltip=tip, layout={"width": "72px"})
         rps = ipywidgets.BoundedFloatText(value=5.0, min=0.1, max=200, step=1, layout={"width": "62px"})
         at_once = ipywidgets.BoundedIntText(value=1, min=1, max=20, layout={"width": "52px"})
-        where = ipywidgets.Text(value=slash + path, layout={"width": "120px"}, continuous_update=False)
+        where = ipywidgets.Text(value=one.path, layout={"width": "120px"}, continuous_update=False)
         told = ipywidgets.HTML()
         self._knobs[key] = (on, rps, at_once, where, told)
         on.observe(lambda change: self._traffic_turned(key, change), names="value")
         for knob in (rps, at_once, where):
             knob.observe(lambda _: self._traffic_changed(key), names="value")
         numbers = [on, rps, ipywidgets.HTML("/s&nbsp;"), at_once, ipywidgets.HTML("at once&nbsp;"), where]
-        head = f"<b>{escape(one.client)}</b> → {escape(base)}"
+        head = f"<b>{escape(one.client)}</b> → {escape(one.base.partition('//')[2])}"
         return ipywidgets.VBox([ipywidgets.HTML(head), ipywidgets.HBox(numbers), told])
 
     def _fill(self, settings: Any) -> None:
@@ -225,12 +221,12 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
                 self._showing.now = was
 
     def _fill_sender(self, one: Any) -> None:
-        on, rps, at_once, _, told = self._knobs["traffic", one.client, one.url]
+        on, rps, at_once, where, told = self._knobs["traffic", one.client, one.base]
         on.value = bool(one.rps)
         on.description, on.icon = ("on", "stop") if one.rps else ("off", "play")
         on.button_style = "success" if one.rps else ""
         if one.rps:
-            rps.value, at_once.value = one.rps, one.concurrency
+            rps.value, at_once.value, where.value = one.rps, one.concurrency, one.path
         told.value = escape(one.problem)
 
     # -- turning ---------------------------------------------------------------------------------------------------
@@ -286,20 +282,19 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
         if change["new"]:
             self._send_from(key)
         else:
-            self.turn(f"Stopping {key[1]}", lambda: self.actions.stop_traffic(key[1]))
+            self.turn(f"Stopping {key[1]}", lambda: self.actions.stop_traffic(key[1], key[2]))
 
     def _traffic_changed(self, key: Any) -> None:
         if not getattr(self._showing, "now", False) and self._knobs[key][0].value:
             self._send_from(key)
 
     def _send_from(self, key: Any) -> None:
-        _, client, url = key
+        _, client, base = key
         _, rps, at_once, where, _ = self._knobs[key]
-        scheme, _, rest = url.partition("//")
-        url = f"{scheme}//{rest.partition('/')[0]}{where.value if where.value.startswith('/') else f'/{where.value}'}"
+        url = base + (where.value if where.value.startswith("/") else f"/{where.value}")
 
         def act() -> Any:
-            self.actions.stop_traffic(client)
+            self.actions.stop_traffic(client, base)
             return self.actions.start_traffic(client, url, rps=rps.value, concurrency=at_once.value)
 
         self.turn(f"Sending from {client}", act)
@@ -365,7 +360,7 @@ def _shape(settings: Any) -> Any:
         tuple(name for name, _, _ in settings.namespaces),
         tuple((one.place.namespace, one.place.workload, tuple(n for n, _ in one.ports)) for one in settings.workloads),
         tuple((service, subset) for service, subset, _ in settings.clients),
-        tuple((one.client, one.url) for one in settings.traffic),
+        tuple((one.client, one.base) for one in settings.traffic),
     )
 
 

@@ -206,12 +206,16 @@ class LiveMap(anywidget.AnyWidget):  # type: ignore[misc]  # the package has no 
     def __repr__(self) -> str:
         return self.text
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
+    def displayed(self) -> None:
+        """Follow from now on, and rest again if no page has shown up after a minute."""
         self.start()
         if not self._pages and self._unseen is None:
             self._unseen = threading.Timer(_UNSEEN_SECONDS, self.stop)
             self._unseen.daemon = True
             self._unseen.start()
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        self.displayed()
         bundle = _with_text(super()._repr_mimebundle_(**options), self.text)
         picture = {"image/svg+xml": self.now.svg}
         if isinstance(bundle, tuple):

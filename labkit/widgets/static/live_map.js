@@ -104,14 +104,14 @@ class View {
       make("span", { class: "lkw-spring" }), this.now, this.search, this.smaller, this.larger, this.fit);
     this.stage = make("div", { class: "lkw-stage" });
     this.panel = make("aside", { class: "lkw-panel", "aria-label": "The selected edge", hidden: true });
-    this.main = make("div", { class: "lkw-main" }, this.stage, this.panel);
     this.words = make("div", { class: "lkw-words", "aria-live": "polite", role: "status" });
     this.time = make("div", { class: "lkw-time", title: "Click to step back in time" });
     this.time.addEventListener("click", (event) => this.stepBack(event));
+    this.main = make("div", { class: "lkw-main" }, make("div", {}, this.stage, this.time), this.panel);
     this.rows = make("tbody");
     this.twin = make("details", { class: "lkw-twin", ontoggle: () => this.drawRows() }, make("summary", {}, "As a table"),
       make("table", {}, make("thead", {}, make("tr", {}, ...COLUMNS.map((name) => make("th", { scope: "col" }, name)))), this.rows));
-    el.append(this.bar, this.words, this.main, this.time, this.twin);
+    el.append(this.bar, this.words, this.main, this.twin);
     this.stage.addEventListener("click", (event) => this.pick(event.target.closest("[data-edge]")));
     el.addEventListener("keydown", (event) => this.key(event));
   }
@@ -325,8 +325,9 @@ class View {
   applyZoom() {
     if (!this.svg) return;
     const { width, height } = this.svg.viewBox.baseVal;
-    this.svg.style.maxWidth = this.zoom ? "none" : "100%";
-    this.svg.style.width = this.zoom ? `${width * this.zoom}px` : "";
+    // As wide as the page, and a small map no larger than that a word keeps the size of a word.
+    this.svg.style.maxWidth = this.zoom ? "none" : `min(100%, ${Math.round(width * 1.35)}px)`;
+    this.svg.style.width = this.zoom ? `${width * this.zoom}px` : "100%";
     this.svg.style.height = this.zoom ? `${height * this.zoom}px` : "auto";
   }
 
