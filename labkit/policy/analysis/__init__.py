@@ -24,6 +24,7 @@ from labkit.policy.analysis import (
     services,
     virtual_services,
 )
+from labkit.policy.analysis.forms import probes
 from labkit.policy.analysis.mesh import Mesh, Object, annotations_of
 from labkit.policy.analysis.messages import CODES, ISTIO, KIALI, Code, Level, Message, found
 from labkit.policy.declared.settings import MeshSettings
@@ -96,20 +97,57 @@ def analyze(
     An object that no cluster would store is said to be wrong, and left out of all that is said of the others. Where
     `secrets_known` is False, nothing is said of missing Secrets.
     """
-    known, messages, silent = [], [], {}
+    known, messages = [], []
     for one in objects:
         if one.get("kind") not in KINDS_READ:
             continue
         if wrong := schema.wrong_form(one):
             messages.append(found("IST0106", one, wrong))
-            continue
-        known.append(one)
-        if codes := annotations_of(one).get(SUPPRESS):
-            silent[found("IST0106", one, "").origin] = [code.strip() for code in codes.split(",")]
-    mesh = Mesh(known, settings or MeshSettings(), from_files=from_files, secrets_known=secrets_known)
-    messages += [message for rule in RULES for message in rule(mesh)]
+        else:
+            known.append(one)
+
+    def look(these: list[Object]) -> list[Message]:
+        mesh = Mesh(these, settings or MeshSettings(), from_files=from_files, secrets_known=secrets_known)
+        return [message for rule in RULES for message in rule(mesh)]
+
+    try:
+        messages += look(known)
+    except Exception:
+        # Some field has a form that no table foresaw. In a cluster there is no such object; files hold anything.
+        unreadable = {id(one): why for one in known if (why := unreadable_because(one))}
+        messages += [found("IST0106", one, unreadable[id(one)]) for one in known if id(one) in unreadable]
+        known = [one for one in known if id(one) not in unreadable]
+        messages += _one_by_one(Mesh(known, settings or MeshSettings(), from_files=from_files))
+    silent = _silent(known)
     said = {(one.order, one.path): one for one in messages if not _is_silent(one, silent)}
     return sorted(said.values(), key=lambda one: (one.order, one.path))
+
+
+def _silent(objects: Iterable[Object]) -> dict[str, list[str]]:
+    written = {found("IST0106", one, "").origin: annotations_of(one).get(SUPPRESS, "") for one in objects}
+    return {origin: [code.strip() for code in codes.split(",")] for origin, codes in written.items() if codes}
+
+
+def _one_by_one(mesh: Mesh) -> Iterator[Message]:
+    """All rules; one that cannot be followed is said, as istioctl says it, and takes no other with it."""
+    for rule in RULES:
+        try:
+            yield from list(rule(mesh))
+        except Exception as error:
+            subject = {"kind": "Analyzer", "metadata": {"name": rule.__name__, "namespace": rule.__module__}}
+            yield found("IST0001", subject, f"{type(error).__name__}: {error}")
+
+
+def unreadable_because(obj: Object) -> str:
+    """Why the rules cannot read an object, even beside objects that are well; empty if they can."""
+    around = probes(obj)
+    try:
+        mesh = Mesh([obj, *around], MeshSettings(), from_files=True)
+        for rule in RULES:
+            list(rule(mesh))
+    except Exception as error:
+        return f"one of its fields has a form that Kubernetes would refuse ({type(error).__name__}: {error})"
+    return ""
 
 
 def _is_silent(message: Message, silent: dict[str, list[str]]) -> bool:

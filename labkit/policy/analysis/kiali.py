@@ -172,6 +172,8 @@ def _subset_exists(mesh: Mesh, selector: Mapping[str, str], owner: Object, label
 def rules_for_one_host(mesh: Mesh) -> Iterator[Message]:
     """KIA0201: two rules for one host and subset; those that make a namespace or the mesh mutual do not count."""
     known: list[tuple[Object, str, set[str]]] = []
+    by_host: dict[str, list[tuple[Object, str, set[str]]]] = {}
+    patterns: list[tuple[Object, str, set[str]]] = []
     flagged: dict[int, Object] = {}
     for one in mesh.every("DestinationRule"):
         spec = one.get("spec") or {}
@@ -179,11 +181,13 @@ def rules_for_one_host(mesh: Mesh) -> Iterator[Message]:
         if host.startswith("*") and rule_mode(one) == "ISTIO_MUTUAL":
             continue
         subsets = {str(subset.get("name")) for subset in spec.get("subsets") or ()}
-        for other, theirs, names in known:
+        near = known if host.startswith("*") else [*by_host.get(host, ()), *patterns]
+        for other, theirs, names in near:
             overlap = not subsets or not names or subsets & names
             if overlap and hosts_meet(host, theirs):
                 flagged[id(one)], flagged[id(other)] = one, other
         known.append((one, host, subsets))
+        (patterns if host.startswith("*") else by_host.setdefault(host, [])).append(known[-1])
     yield from (found("KIA0201", one, path="spec.host") for one in flagged.values())
 
 
@@ -272,12 +276,20 @@ def virtual_services(mesh: Mesh) -> Iterator[Message]:
 
 def _has_subset(mesh: Mesh, host: str, namespace: str, subset: str) -> bool:
     wanted = full_name(_qualified(host), namespace)
-    for rule in mesh.every("DestinationRule"):
-        spec = rule.get("spec") or {}
-        theirs = full_name(_qualified(str(spec.get("host") or "")), namespace_of(rule))
-        if host_matches(theirs, wanted) and any(one.get("name") == subset for one in spec.get("subsets") or ()):
-            return True
-    return False
+    known = mesh.remember("subsets", lambda: _subsets(mesh))
+    return (wanted, subset) in known or any(
+        name == subset and pattern.startswith("*") and host_matches(pattern, wanted) for pattern, name in known
+    )
+
+
+def _subsets(mesh: Mesh) -> set[tuple[str, str]]:
+    """(host, name) of every subset."""
+    return {
+        (full_name(_qualified(str(spec.get("host") or "")), namespace_of(rule)), str(one.get("name")))
+        for rule in mesh.every("DestinationRule")
+        for spec in [rule.get("spec") or {}]
+        for one in spec.get("subsets") or ()
+    }
 
 
 def _weights(one: Object, spec: Mapping[str, Any], namespace: str) -> Iterator[Message]:

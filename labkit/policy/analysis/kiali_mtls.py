@@ -36,14 +36,19 @@ def namespace_wide(namespace: str) -> str:
 
 def _wide_mode(mesh: Mesh, host: str) -> str:
     """The mode of the first rule for exactly this pattern that speaks of TLS."""
-    return next((mode for one in mesh.every("DestinationRule") if _host(one) == host and (mode := rule_mode(one))), "")
+    return mesh.remember("modes of patterns", lambda: _modes_of_patterns(mesh)).get(host, "")
+
+
+def _modes_of_patterns(mesh: Mesh) -> dict[str, str]:
+    said = ((_host(one), rule_mode(one)) for one in reversed(mesh.every("DestinationRule")))
+    return {host: mode for host, mode in said if mode and host.startswith("*")}
 
 
 def _policy_mode(mesh: Mesh, namespace: str) -> str:
     """The mode of a namespace's first PeerAuthentication without a selector; empty without one."""
-    for one in mesh.every("PeerAuthentication"):
+    for one in mesh.here("PeerAuthentication", namespace):
         spec = one.get("spec") or {}
-        if namespace_of(one) == namespace and not (spec.get("selector") or {}).get("matchLabels") and spec.get("mtls"):
+        if not (spec.get("selector") or {}).get("matchLabels") and spec.get("mtls"):
             return str(spec["mtls"].get("mode") or "UNSET")
     return ""
 
@@ -103,13 +108,14 @@ def destination_rules(mesh: Mesh) -> Iterator[Message]:
 def overriding_rules(mesh: Mesh) -> Iterator[Message]:
     """KIA0204: a narrower rule without TLS hides the TLS of a wider one."""
     rules = mesh.every("DestinationRule")
-    for one in rules:
+    mutual = [one for one in rules if rule_mode(one) == "ISTIO_MUTUAL"]
+    for one in rules if mutual else ():
         policy = (one.get("spec") or {}).get("trafficPolicy") or {}
         if policy.get("tls") is not None or any(
             port.get("tls") is not None for port in policy.get("portLevelSettings") or ()
         ):
             continue
-        if any(other is not one and _hides(one, other) for other in rules):
+        if any(other is not one and _hides(one, other) for other in mutual):
             yield found("KIA0204", one, path="spec.trafficPolicy")
 
 

@@ -7,10 +7,10 @@ analyzed; istioctl looks at Pods only.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from labkit.policy.declared.settings import MeshSettings
 from labkit.policy.destination_rule import CLUSTER_DOMAIN, full_name, host_matches
@@ -18,6 +18,8 @@ from labkit.policy.injection import REVISION, injection_decision
 from labkit.policy.workload import PROXY_CONTAINER, has_sidecar, labels_match
 
 Object = Mapping[str, Any]
+
+T = TypeVar("T")
 
 TEMPLATES = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job")
 INJECTION = "istio-injection"
@@ -78,6 +80,7 @@ class Mesh:
         secrets_known: bool | None = None,
     ) -> None:
         self.settings, self.from_files, self._secrets_known = settings, from_files, secrets_known
+        self._remembered: dict[str, Any] = {}
         self._by_kind: dict[str, list[Object]] = defaultdict(list)
         for one in objects:
             self._by_kind[str(one.get("kind"))].append(one)
@@ -86,15 +89,33 @@ class Mesh:
         """All objects of a kind."""
         return self._by_kind.get(kind, [])
 
+    def here(self, kind: str, namespace: str) -> list[Object]:
+        """The objects of a kind in one namespace."""
+        return self._by_namespace.get((kind, namespace), [])
+
     def find(self, kind: str, namespace: str, name: str) -> Object | None:
         """One object."""
-        known = (one for one in self.every(kind) if (namespace_of(one), name_of(one)) == (namespace, name))
-        return next(known, None)
+        return next((one for one in self.here(kind, namespace) if name_of(one) == name), None)
+
+    @cached_property
+    def _by_namespace(self) -> dict[tuple[str, str], list[Object]]:
+        found: dict[tuple[str, str], list[Object]] = defaultdict(list)
+        for kind, objects in self._by_kind.items():
+            for one in objects:
+                found[(kind, namespace_of(one))].append(one)
+        return found
 
     @property
     def root(self) -> str:
         """The root namespace."""
         return self.settings.root_namespace
+
+    def remember(self, what: str, make: Callable[[], T]) -> T:
+        """What a rule works out of all objects, made once."""
+        if what not in self._remembered:
+            self._remembered[what] = make()
+        known: T = self._remembered[what]
+        return known
 
     # -- namespaces
 
@@ -162,16 +183,30 @@ class Mesh:
 
     def selected(self, selector: Mapping[str, str], namespace: str = "") -> Iterator[Standing]:
         """The workloads that a selector matches, in one namespace or in all."""
-        for one in self.workloads:
-            if namespace in ("", one.namespace) and labels_match(selector, one.labels):
+        for one in self._workloads_by_namespace.get(namespace, ()) if namespace else self.workloads:
+            if labels_match(selector, one.labels):
                 yield one
 
     def selecting(self, workload: Standing) -> Iterator[Object]:
         """The Services that select a workload."""
-        for one in self.services:
+        for one in self._services_by_namespace.get(workload.namespace, ()):
             selector = (one.get("spec") or {}).get("selector") or {}
-            if selector and namespace_of(one) == workload.namespace and labels_match(selector, workload.labels):
+            if selector and labels_match(selector, workload.labels):
                 yield one
+
+    @cached_property
+    def _workloads_by_namespace(self) -> dict[str, list[Standing]]:
+        found: dict[str, list[Standing]] = defaultdict(list)
+        for one in self.workloads:
+            found[one.namespace].append(one)
+        return found
+
+    @cached_property
+    def _services_by_namespace(self) -> dict[str, list[Object]]:
+        found: dict[str, list[Object]] = defaultdict(list)
+        for one in self.services:
+            found[namespace_of(one)].append(one)
+        return found
 
     def _pod(self, pod: Object) -> Standing:
         spec = pod.get("spec") or {}

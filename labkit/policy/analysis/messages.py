@@ -107,7 +107,8 @@ class Message:
 def found(code: str, obj: Object, *values: object, path: str = "") -> Message:
     """A finding about an object."""
     known = CODES[code]
-    metadata = obj.get("metadata") or {}
+    metadata = obj.get("metadata")
+    metadata = metadata if isinstance(metadata, Mapping) else {}
     kind = str(obj.get("kind") or "")
     namespace = "" if kind == "Namespace" else str(metadata.get("namespace") or "default")
     text = known.words.format(*values)
@@ -124,6 +125,7 @@ def go_list(values: Any) -> str:
 _I, _W, _E = Level.INFO, Level.WARNING, Level.ERROR
 
 _ALL = (
+    Code("IST0001", "InternalError", _E, "Internal error: {}"),
     Code("IST0101", "ReferencedResourceNotFound", _E, 'Referenced {} not found: "{}"'),
     Code(
         "IST0102",

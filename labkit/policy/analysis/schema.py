@@ -43,10 +43,21 @@ def _warning(one: Object, warning: str) -> Message:
 # What the rules read, and the form that it must have. `[]` goes through a list.
 _OBJECT, _LIST = dict, list
 _SELECTOR = {"spec.selector": _OBJECT, "spec.selector.matchLabels": _OBJECT}
+_CONTAINERS = {
+    f"{field}{path}": form
+    for field in ("containers", "initContainers")
+    for path, form in (
+        ("", _LIST),
+        ("[]", _OBJECT),
+        ("[].ports", _LIST),
+        ("[].ports[]", _OBJECT),
+        ("[].securityContext", _OBJECT),
+    )
+}
 _FORMS: Mapping[str, Mapping[str, type]] = {
     "*": {"metadata": _OBJECT, "metadata.labels": _OBJECT, "metadata.annotations": _OBJECT, "spec": _OBJECT},
     "Service": {"spec.ports": _LIST, "spec.ports[]": _OBJECT, "spec.selector": _OBJECT},
-    "Pod": {"spec.containers": _LIST, "spec.containers[]": _OBJECT, "spec.initContainers": _LIST},
+    "Pod": {f"spec.{path}": form for path, form in _CONTAINERS.items()},
     "Deployment": {
         "spec.selector": _OBJECT,
         "spec.selector.matchLabels": _OBJECT,
@@ -54,8 +65,7 @@ _FORMS: Mapping[str, Mapping[str, type]] = {
         "spec.template.metadata": _OBJECT,
         "spec.template.metadata.labels": _OBJECT,
         "spec.template.spec": _OBJECT,
-        "spec.template.spec.containers": _LIST,
-        "spec.template.spec.containers[]": _OBJECT,
+        **{f"spec.template.spec.{path}": form for path, form in _CONTAINERS.items()},
     },
     "Secret": {"data": _OBJECT, "stringData": _OBJECT},
     "PeerAuthentication": {**_SELECTOR, "spec.mtls": _OBJECT, "spec.portLevelMtls": _OBJECT},
@@ -145,7 +155,7 @@ def wrong_form(obj: Object) -> str:
     kind = str(obj.get("kind"))
     for path, form in {**_FORMS["*"], **_FORMS.get(kind, {})}.items():
         for value in _at(obj, path):
-            if value is not None and not isinstance(value, form):
+            if (value is not None or path.endswith("[]")) and not isinstance(value, form):
                 return f"{path.replace('[]', '')} must be {_SAID[form]}, and is {value!r:.60}"
     for path in _NUMBERS.get(kind, ()):
         for value in _at(obj, path):

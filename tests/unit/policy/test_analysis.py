@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from labkit.policy.analysis import CODES, ISTIO, KINDS_READ, Level, analyze
+from labkit.policy import analysis
+from labkit.policy.analysis import CODES, ISTIO, KINDS_READ, Level, Mesh, Message, analyze
 from tests.published.analysis_objects import Object, an, messages, namespace, pod, route, said, service
+from tests.unit.policy.test_analysis_kiali import OLD as KIALI_OLD
+from tests.unit.policy.test_analysis_kiali import ROWS as KIALI_ROWS
 
 
 def http(*routes: Object) -> Object:
@@ -60,7 +66,7 @@ def test_regular_expressions(pattern: str, words: str) -> None:
         (an("Service", "shop/web", {"ports": "http"}), "spec.ports must be a list, and is 'http'"),
         (an("Service", "shop/web", {"ports": [{"port": "80"}]}), "spec.ports.port must be a number, and is '80'"),
         (an("Gateway", "shop/gw", {"selector": "app=gw"}), "spec.selector must be an object"),
-        (an("VirtualService", "shop/v", {"http": [None, "x"]}), "spec.http must be an object, and is 'x'"),
+        (an("VirtualService", "shop/v", {"http": [None, "x"]}), "spec.http must be an object, and is None"),
         (an("PeerAuthentication", "shop/p", {"mtls": "STRICT"}), "spec.mtls must be an object"),
         (an("AuthorizationPolicy", "shop/a", {"rules": {"from": []}}), "spec.rules must be a list"),
         ({**an("Pod", "shop/p"), "spec": []}, "spec must be an object"),
@@ -149,3 +155,46 @@ def test_missing_secrets_are_not_guessed_at() -> None:
     running = [gateway, pod("istio-system/gw", {"istio": "ingressgateway"})]
     assert [one.code.code for one in analyze(running) if one.code.code == "IST0101"] == ["IST0101"]
     assert not [one for one in analyze(running, secrets_known=False) if one.code.code == "IST0101"]
+
+
+# -- files may hold anything
+
+JUNK: tuple[Any, ...] = (None, "", 0, -1, 1.5, True, [], {}, "x", ["x"], [None], {"a": 1}, [[]], [{}], "1", "*")
+WELL = [
+    *(obj for row in (*KIALI_ROWS, *KIALI_OLD) for part in row[1:] for obj in part),
+    http({**TO, "match": [{"uri": {"regex": "/x"}, "headers": {"a": {"exact": "b"}}}]}),
+    service("shop/web", 80),
+]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every value inside."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inside:
+        yield (*path, key)
+        yield from places(one, (*path, key))
+
+
+def test_junk_in_any_field_disturbs_nobody() -> None:
+    """Each object is analyzed with junk in some field, beside others that are well."""
+    chance = random.Random(20260101)
+    for _ in range(600):
+        objects = copy.deepcopy(chance.sample(WELL, 5))
+        spoilt = chance.choice(objects)
+        *way, last = chance.choice([path for path in places(spoilt) if path != ("kind",)])
+        inside: Any = spoilt
+        for key in way:
+            inside = inside[key]
+        inside[last] = copy.deepcopy(chance.choice(JUNK))
+        found = analyze(objects, from_files=True)
+        assert "IST0001" not in {one.code.code for one in found}, spoilt
+
+
+def test_a_rule_that_cannot_be_followed_is_said_and_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(mesh: Mesh) -> Iterator[Message]:
+        raise KeyError("oops")
+
+    monkeypatch.setattr(analysis, "RULES", (broken, *analysis.RULES))
+    monkeypatch.setattr(analysis, "unreadable_because", lambda _: "")
+    codes = [one.code.code for one in analyze([http({"route": [{"destination": {"host": "nobody"}}]})])]
+    assert "IST0001" in codes and "IST0101" in codes
