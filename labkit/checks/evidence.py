@@ -7,11 +7,11 @@ from typing import Any
 
 from labkit.checks.judging import APP
 from labkit.cluster import Cluster
-from labkit.cluster.kinds import POD
+from labkit.cluster.kinds import POD, SERVICE
 from labkit.errors import LabError
 from labkit.observe.declared import EFFECTIVE_COLUMNS, effective_rows
 from labkit.observe.mesh import mesh_status
-from labkit.observe.objects import take_snapshot
+from labkit.observe.objects import labels_of, name_of, namespace_of, take_snapshot
 from labkit.observe.proxy import certificate
 from labkit.observe.waiting import wait_until_ready
 
@@ -61,8 +61,11 @@ def certificate_of_backend(cluster: Cluster) -> tuple[Any, ...]:
 
 
 def gateway_door(cluster: Cluster, scheme: str = "http") -> str:
-    """The ingress gateway as a pod calls it: by the name of its Service."""
-    return f"{scheme}://istio-ingressgateway.{mesh_status(cluster).namespace or 'istio-system'}/"
+    """The ingress gateway as a pod calls it, by its Service's name: whatever it is called, and wherever it stands."""
+    found = [one for one in cluster.objects(SERVICE) if "ingressgateway" in labels_of(one).get("istio", "")]
+    if not found:
+        return f"{scheme}://istio-ingressgateway.{mesh_status(cluster).namespace or 'istio-system'}/"
+    return f"{scheme}://{name_of(found[0])}.{namespace_of(found[0])}/"
 
 
 def pods_when_ready(cluster: Cluster, workload: str) -> list[Any]:

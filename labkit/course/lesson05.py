@@ -11,7 +11,7 @@ MANIFESTS = "manifests/lessons/05"
 
 def send(lab: Any) -> object:
     """A few requests through the front door."""
-    return lab.loop("default/curl-outside", f"http://istio-ingressgateway.{lab.mesh_status().namespace}/", times=5)
+    return lab.loop("default/curl-outside", lab.door(), times=5)
 
 
 LESSON = Lesson(

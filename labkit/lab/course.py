@@ -38,6 +38,7 @@ class Course:
     lab.predict("05.1")                      a question before the result: a panel; twin: lab.predict("05.1", "b")
     lab.compare("05.1", observation)         the prediction beside what came true; never a failure
     lab.quiz("05")                           the lesson's quiz; twin: lab.answer("05", 1, "b")
+    lab.door()                               the ingress gateway as a pod calls it, for probes from curl-outside
     lab.loop(client, url, times=10)          the same request several times, and how often each answer came
     lab.drill("strict-meets-stranger")       break the mesh; lab.check_drill() tells when it is healed;
                                              lab.hint() unfolds the next hint; lab.drills() lists them
@@ -209,6 +210,12 @@ class Course:
     def progress(self) -> Progress:
         """How far you have come, lesson by lesson."""
         return show_progress()
+
+    def door(self, scheme: str = "http") -> str:
+        """The ingress gateway as a pod calls it; from this machine it is reached by `lab.gateway_url`."""
+        from labkit.checks.evidence import gateway_door
+
+        return gateway_door(self.cluster, scheme)
 
     def loop(self, client: str, url: str, times: int = 10, **options: Any) -> Table:
         """The same request several times, and how often each answer came: a `while true; do curl ...` with an end."""
