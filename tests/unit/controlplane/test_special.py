@@ -61,8 +61,9 @@ def test_only_the_metrics_of_the_admin_interface_can_be_reached_from_outside() -
     environment = {"POD_NAMESPACE": "foo", "POD_NAME": "httpbin", "INSTANCE_IP": "127.99.5.1"}
     bootstrap = make_bootstrap(environment, Path("/xds"), Path("/run/a.sock"))
     assert bootstrap["admin"]["address"]["pipe"] == {"path": "/run/a.sock", "mode": 0o600}
-    stats, relay = bootstrap["static_resources"]["listeners"]
+    stats, admin, relay = bootstrap["static_resources"]["listeners"]
     assert [route["match"] for route in routes_of(stats)] == [{"path": "/stats/prometheus"}]
+    assert admin["address"]["socket_address"] == {"address": "127.99.5.2", "port_value": 15000}, "inside of the pod"
     assert relay["address"]["pipe"] == {"path": "/run/xds-relay.sock", "mode": 0o600}
 
 
@@ -75,7 +76,7 @@ def test_a_sidecar_asks_istiod_and_while_that_is_away_a_listener_that_pauses() -
     assert paths == ["/run/xds.sock", "/run/1/xds-relay.sock"]
     for source in bootstrap["dynamic_resources"].values():
         assert source["api_config_source"]["cluster_names"] == ["xds-grpc"]
-    relay = bootstrap["static_resources"]["listeners"][1]
+    relay = bootstrap["static_resources"]["listeners"][-1]
     assert routes_of(relay)[0]["route"]["retry_policy"]["retry_back_off"]["max_interval"] == "1s"
 
 
