@@ -55,6 +55,20 @@ def analyze_files(
 ) -> Analysis:
     """The same without a cluster. The ingress gateway of Istio's default installation is taken for granted."""
     tree = read_tree(sources)
+    return analyze_tree(tree, sources, root_namespace, namespace=namespace, tool=tool, level=level, suppress=suppress)
+
+
+def analyze_tree(
+    tree: Tree,
+    sources: Sequence[Any] = (),
+    root_namespace: str = "",
+    *,
+    namespace: str = "",
+    tool: str = "",
+    level: str = "info",
+    suppress: Iterable[str] = (),
+) -> Analysis:
+    """The same for files that were read already."""
     objects = merged([], tree.objects)
     found = analyze(objects, file_settings(objects, root_namespace), from_files=True)
     return make_analysis(found, tree, sources, namespace, tool, level, suppress, with_cluster=False)
@@ -92,7 +106,7 @@ def make_analysis(
     names = " ".join(map(str, sources))
     flags = f"{f'-n {namespace}' if namespace else '-A'}{'' if with_cluster else ' --use-kube=false'}"
     command = f"istioctl analyze {flags}{f' {names}' if names else ''}"
-    what = f"namespace: {namespace}" if namespace else ("all namespaces" if with_cluster else names)
+    what = f"namespace: {namespace}" if namespace else ("all namespaces" if with_cluster else names or "the files")
     return Analysis(wanted, what, place_of, command)
 
 

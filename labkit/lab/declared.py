@@ -23,6 +23,7 @@ from labkit.policy.declared.traffic import Traffic, read_traffic
 from labkit.policy.declared.verifying import read_expectations, verify
 
 if TYPE_CHECKING:
+    from labkit.views.analysis import Analysis
     from labkit.views.declared import Explained, Planned, Previewed, Verified
     from labkit.views.tables import Table
 
@@ -126,12 +127,19 @@ class Files(DeclaredQuestions):
     """Manifests without a cluster: the declared questions of `lab`, answered from the objects alone."""
 
     def __init__(self, *sources: str | Path, namespace: str = "", root_namespace: str = "") -> None:
+        self.sources = sources
         self.tree: Tree = read_tree(sources, namespace)
         self._mesh = make_declared_mesh(self.tree.objects, root_namespace, self.tree.at)
 
     def declared_mesh(self) -> DeclaredMesh:
         """All that the objects say."""
         return self._mesh
+
+    def analyze(self, **wanted: Any) -> Analysis:
+        """What does not fit together, with the codes of istioctl and Kiali; options as those of `lab.analyze`."""
+        from labkit.lab.analysis import analyze_tree
+
+        return analyze_tree(self.tree, self.sources, self._mesh.settings.root_namespace, **wanted)
 
     def __repr__(self) -> str:
         tree, mesh = self.tree, self._mesh

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+import labkit
 from labkit.cli import main
 from labkit.errors import InputError
 from labkit.lab.analysis import analyze_files
@@ -149,3 +150,11 @@ def test_in_a_notebook(shop: Path) -> None:
         analyze_files(str(shop), level="loud")
     with pytest.raises(InputError, match="is no tool"):
         analyze_files(str(shop), tool="linkerd")
+
+
+def test_files_answer_too(shop: Path) -> None:
+    files = labkit.files(str(shop))
+    assert files.analyze().codes == analyze_files(str(shop)).codes
+    assert not files.analyze(tool="kiali", level="info").messages[1:]
+    with pytest.raises(InputError, match="is no level"):
+        files.analyze(level="loud")
