@@ -25,6 +25,7 @@ from labkit.observe.packets import (
 from labkit.observe.recording import Recording
 from labkit.views.page import card, table
 from labkit.views.results import BLUE, ORANGE, Done
+from labkit.views.wire_page import packets_page
 
 if TYPE_CHECKING:
     from labkit.views.tables import Table
@@ -148,9 +149,7 @@ class Wire:
         """One for each, in the order in which they were seen first."""
         found: dict[tuple[Address, Address], list[Packet]] = {}
         for packet in self.all_packets():
-            inward = self.is_inward(packet)
-            key = (packet.source, packet.target) if inward else (packet.target, packet.source)
-            found.setdefault(key, []).append(packet)
+            found.setdefault(self._ends(packet), []).append(packet)
         return [self._connection(peer, server, packets) for (peer, server), packets in found.items()]
 
     @property
@@ -265,7 +264,8 @@ class Wire:
         if connections := self.all_connections():
             shown += table(_CONNECTIONS, [one.row() for one in connections])
         if packets := self.with_data()[:ROWS]:
-            shown += table(_COLUMNS, self._rows(packets, _SHOWN_HEX))
+            zero = self.all_packets()[0].time
+            shown += packets_page(packets, zero, self.is_inward, lambda one: self._peer(self._ends(one)[0]))
         return shown
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -281,6 +281,11 @@ class Wire:
         """Whether a packet goes to the server."""
         return self._session.is_server(packet.target)
 
+    def _ends(self, packet: Packet) -> tuple[Address, Address]:
+        """The client's end and the server's."""
+        there = (packet.source, packet.target)
+        return there if self.is_inward(packet) else (packet.target, packet.source)
+
     def _peer(self, end: Address) -> str:
         return self._session.names.get(end[0], end[0])
 
@@ -289,13 +294,12 @@ class Wire:
         zero = every[0].time if every else 0.0
         rows: list[tuple[object, ...]] = []
         for one in packets:
-            inward = self.is_inward(one)
-            peer, server = (one.source, one.target) if inward else (one.target, one.source)
+            peer, server = self._ends(one)
             start = one.start[:octets]
             rows.append(
                 (
                     f"{one.time - zero:.4f}",
-                    "in" if inward else "out",
+                    "in" if self.is_inward(one) else "out",
                     self._peer(peer),
                     server[1],
                     one.size,

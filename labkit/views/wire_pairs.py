@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 from labkit.observe.packets import Kind, printable
-from labkit.views.page import card, table
+from labkit.views.page import CODE, card
 from labkit.views.results import BLUE
 from labkit.views.wire import REFUSED, Wire, plain_table
 
@@ -34,7 +36,20 @@ class Beside:
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        return card(self.title, colour=BLUE) + table(("", *self.names), self.rows())
+        return card(self.title, colour=BLUE) + _page(("", *self.names), self.rows())
+
+
+def _page(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table with bytes in the type that bytes have."""
+    cell = "text-align:left;padding:2px 20px 2px 0;color:inherit;vertical-align:top"
+    line = "background:transparent;border-top:1px solid rgba(128,128,128,.25)"
+    head = "".join(f'<th style="{cell};opacity:.7">{escape(one)}</th>' for one in heads)
+    body = ""
+    for name, *sides in rows:
+        shown = (f'<code style="{CODE};white-space:pre-wrap">{escape(one)}</code>' for one in sides)
+        cells = "".join(f'<td style="{cell}">{one}</td>' for one in (escape(name), *shown))
+        body += f'<tr style="{line}">{cells}</tr>'
+    return f'<table style="border-collapse:collapse;color:inherit"><tr>{head}</tr>{body}</table>'
 
 
 _COMPARED = (
