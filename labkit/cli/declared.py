@@ -275,3 +275,16 @@ def _write_manifests(directory: Path, manifests: dict[str, list[dict[str, Any]]]
             say(f"Wrote {directory / name}")
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error}.", next_step="Give another directory.") from error
+
+
+@main.command()
+@click.option("--seconds", type=float, default=None, help="Look at what the proxies count within so many seconds.")
+@cluster_option
+@json_option
+def disagreements(seconds: float | None, cluster: str, as_json: bool) -> None:
+    """Show calls that the proxies saw otherwise than they are declared, and the likeliest cause. Exit code 1 if any."""
+    with opened(cluster) as lab:
+        found = lab.disagreements(seconds)
+    emit(found.as_dict(), as_json, str(found))
+    if found:
+        raise SystemExit(1)

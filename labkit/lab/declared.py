@@ -13,6 +13,7 @@ from labkit.cluster.manifests import Source, load_documents
 from labkit.cluster.trees import Tree, read_tree
 from labkit.errors import InputError
 from labkit.observe.declared_mesh import make_declared_mesh
+from labkit.observe.seen import traffic_of
 from labkit.observe.traffic import address_of
 from labkit.outcomes import Outcome, RequestKind
 from labkit.policy.declared import DeclaredMesh, EdgeVerdict
@@ -38,7 +39,7 @@ class DeclaredQuestions:
     lab.migrate(traffic=None)                the way to STRICT: whom to inject first, which rules conflict, what is safe
     lab.verify(forbid="plaintext")           what is not as wished; expect=[{client, server, port, verdict}], exempt=
     lab.preview(source, delete=False)        what a change would do to every edge, before it is applied;
-                                             restart=["shop/web", "shop/*"]: with pods made anew; traffic={edge: rate}
+                                             restart=["shop/web", "shop/*"]: with pods made anew; traffic=lab.rates()
     """
 
     def declared_mesh(self) -> DeclaredMesh:
@@ -78,7 +79,7 @@ class DeclaredQuestions:
         *,
         delete: bool | Source = False,
         restart: Sequence[str] = (),
-        traffic: Mapping[Any, Any] | None = None,
+        traffic: Any = None,
         namespace: str | None = None,
     ) -> Previewed:
         """What a change would do to every edge, before it is applied.
@@ -92,7 +93,7 @@ class DeclaredQuestions:
         found = preview(self.declared_mesh(), change, _traffic(traffic))
         return Previewed(found)
 
-    def migrate(self, traffic: Mapping[Any, Any] | None = None) -> Planned:
+    def migrate(self, traffic: Any = None) -> Planned:
         """The way of the whole mesh to STRICT, in an order in which nobody is cut off, every step tried beforehand.
 
         With observed `traffic` (requests per minute by edge) only calls that were seen count.
@@ -206,8 +207,16 @@ def _kind_names() -> dict[str, str]:
 _KINDS = _kind_names()
 
 
-def _traffic(written: Mapping[Any, Any] | None) -> Traffic | None:
-    return None if written is None else read_traffic(written)
+def _traffic(written: Any) -> Traffic | None:
+    """Traffic from a mapping, or from what `lab.metrics()` and `lab.rates()` hand back."""
+    if written is None or isinstance(written, Mapping):
+        return None if written is None else read_traffic(written)
+    if hasattr(written, "lines"):
+        return traffic_of(written.lines, written.seconds)
+    raise InputError(
+        f"{type(written).__name__} says nothing of traffic.",
+        next_step='Give lab.rates(), or {"shop/client -> shop/server:8080": 120}.',
+    )
 
 
 def _texts(one_or_many: str | Sequence[str]) -> list[str]:

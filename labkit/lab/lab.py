@@ -49,6 +49,7 @@ Look
     lab.explain_all()                        the same for all pairs, as a table (options: namespaces, only="plaintext")
     lab.preview(source)                      what a change would do to every edge, before it is applied
     lab.verify(forbid="plaintext")           what is not as wished
+    lab.disagreements(seconds=None)          calls that were seen otherwise than declared, and the likeliest cause
     lab.migrate()                            the way of the whole mesh to STRICT, every step tried beforehand
     lab.proxy_config("clusters", workload)   listeners, clusters, routes, endpoints, secrets, bootstrap or all of a
                                              proxy; filters port= fqdn= direction= ...; .resources .json() .yaml()
@@ -104,6 +105,7 @@ from labkit.lab.analysis import Analyses
 from labkit.lab.certificates import CertificateQuestions
 from labkit.lab.course import STEP, Course
 from labkit.lab.declared import DeclaredQuestions
+from labkit.lab.disagreements import Disagreements
 from labkit.lab.installing import Installing
 from labkit.lab.knobs import MODES
 from labkit.lab.live import Live
@@ -155,7 +157,18 @@ _AT_THE_SERVER = frozenset(
 )
 
 
-class Lab(Course, ProxyWords, Observed, DeclaredQuestions, OnTheWire, Analyses, Live, CertificateQuestions, Installing):
+class Lab(
+    Course,
+    ProxyWords,
+    Observed,
+    DeclaredQuestions,
+    Disagreements,
+    OnTheWire,
+    Analyses,
+    Live,
+    CertificateQuestions,
+    Installing,
+):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
 
     def __init__(self, cluster: Cluster) -> None:

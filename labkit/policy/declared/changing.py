@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from labkit.outcomes import Outcome
 from labkit.policy.declared.answers import Answer
+from labkit.policy.declared.groups import Group
 from labkit.policy.declared.mesh import DeclaredMesh, Key, Object, key_of
 from labkit.policy.declared.registry import Target
-from labkit.policy.declared.traffic import Traffic, rate_of
+from labkit.policy.declared.traffic import UNKNOWN, Traffic, rate_of, unnamed
 from labkit.policy.validation import validate
-from labkit.policy.workload import labels_match, workload_from_pod
+from labkit.policy.workload import Workload, labels_match, workload_from_pod
 
 T = TypeVar("T")
+
+_NOBODY = Group(Workload("", ""), "")
 
 
 @dataclass(frozen=True)
@@ -177,10 +180,28 @@ def compare(
             if effect is None:
                 unchanged += 1
             else:
-                found.append(EdgeChange(name, label, effect, old, new, rate_of(traffic, name, label)))
+                named = (client or client_after or _NOBODY).injected
+                found.append(EdgeChange(name, label, effect, old, new, rate_of(traffic, name, label, named=named)))
     order = {effect: number for number, effect in enumerate(Effect)}
+    found += _of_the_unnamed(found, traffic, clients) if traffic else []
     found.sort(key=lambda one: (order[one.effect], -(one.rate or 0), one.client, one.server))
     return Preview(tuple(found), unchanged, refused, notes, traffic is not None, after)
+
+
+def _of_the_unnamed(
+    found: Iterable[EdgeChange], traffic: Traffic, clients: Mapping[str, tuple[Group | None, Group | None]]
+) -> list[EdgeChange]:
+    """What happens to callers that the servers' proxies saw and could not name: the same as to clients without a
+    sidecar. A rate without a port counts once.
+    """
+    counted, hosts = [], set()
+    for one in found:
+        pair = clients[one.client]
+        rate, host = unnamed(traffic, one.server), one.server.rpartition(":")[0]
+        if rate and one.breaks and not (pair[0] or pair[1] or _NOBODY).injected and host not in hosts:
+            hosts.add(host)
+            counted.append(replace(one, client=UNKNOWN, rate=rate))
+    return counted
 
 
 def _effect(old: Answer, new: Answer) -> Effect | None:

@@ -281,7 +281,8 @@ class _Planner:
     def used(self, mesh: DeclaredMesh) -> Iterator[Any]:
         """The calls that count."""
         for edge in mesh.edges():
-            if self.traffic is None or rate_of(self.traffic, *edge.key):
+            rate = rate_of(self.traffic, *edge.key, named=edge.client.injected)
+            if rate is None or rate:
                 yield edge
 
     def states(self, safe: set[str]) -> Iterator[NamespaceState]:

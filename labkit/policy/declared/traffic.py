@@ -1,7 +1,8 @@
 """How much was seen on which edge: a plain mapping, whoever looked.
 
 A key is `("namespace/client", "namespace/server:port")`, or the same as a text with an arrow between; the port may be
-left out. The value is in requests per minute.
+left out. The value is in requests per minute. The client `unknown` stands for callers that showed no certificate, and
+whom the server's proxy therefore cannot name.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 from labkit.errors import InputError
 
 Traffic = Mapping[tuple[str, str], float]
+
+UNKNOWN = "unknown"
 
 
 def read_traffic(written: Mapping[Any, Any]) -> Traffic:
@@ -31,13 +34,24 @@ def read_traffic(written: Mapping[Any, Any]) -> Traffic:
     return found
 
 
-def rate_of(traffic: Traffic | None, client: str, server: str) -> float | None:
-    """What was seen on an edge: 0 where somebody looked and saw nothing, None where nobody looked."""
+def rate_of(traffic: Traffic | None, client: str, server: str, *, named: bool = True) -> float | None:
+    """What was seen on an edge: 0 where somebody looked and saw nothing, None where that cannot be told: nobody looked,
+    or the client cannot be named (it has no sidecar) and somebody unnamed calls the server.
+    """
     if traffic is None:
         return None
     name = client.partition(" ")[0]  # a workload some of whose pods differ is seen under one name
-    host = server.rpartition(":")[0]
-    for key in ((name, server), (name, host)):
-        if key in traffic:
-            return traffic[key]
-    return 0.0
+    found = _of(traffic, name, server)
+    if found is None and not named and _of(traffic, UNKNOWN, server):
+        return None
+    return found or 0.0
+
+
+def unnamed(traffic: Traffic | None, server: str) -> float:
+    """What callers without a certificate sent to a server."""
+    return (_of(traffic, UNKNOWN, server) or 0.0) if traffic else 0.0
+
+
+def _of(traffic: Traffic, client: str, server: str) -> float | None:
+    exact = traffic.get((client, server))
+    return exact if exact is not None else traffic.get((client, server.rpartition(":")[0]))
