@@ -304,6 +304,19 @@ def test_the_proxys_own_ports_can_be_looked_at(lab: Lab) -> None:
         lab.capture(OLD, port=15090)
 
 
+def test_in_the_proxy_as_istios_page_on_migration_does_it(lab: Lab) -> None:
+    """https://istio.io/latest/docs/tasks/security/authentication/mtls-migration/, "Lock down to mutual TLS"."""
+    (pod,) = lab.cluster.objects("pods", "shop", labels={"app": "server"})
+    seen = {}
+    for client in (CLIENT, OLD):
+        command = ["sudo", "tcpdump", "dst", "port", "5000", "-A", "-c", "8"]
+        with in_background(lab, client):
+            done = lab.cluster.execute(pod["metadata"]["name"], "shop", command, container="istio-proxy")
+        assert done.exit_code == 0, done.stderr
+        seen[client] = "GET /healthz HTTP/1.1" in done.stdout
+    assert seen == {CLIENT: False, OLD: True}
+
+
 def test_by_hand_with_the_line_that_is_shown(lab: Lab, tmp_path: Path) -> None:
     kubectl = shutil.which("kubectl")
     if not kubectl:

@@ -26,6 +26,8 @@ PACKAGE = Path(__file__).resolve().parents[2]
 # The interpreter that runs the cluster runs the images' programs too.
 PYTHON = sys.executable
 
+TCPDUMP = (PYTHON, "-S", "-m", "labkit.embedded.wire.tcpdump")
+
 AGENT = (PYTHON, "-S", "-E", str(PACKAGE / "embedded" / "controlplane" / "agent.py"))
 
 
@@ -80,13 +82,14 @@ CATALOGUE: tuple[Image, ...] = (
         ("istio/proxyv2", "proxyv2"),
         "the sidecar: Envoy and pilot-agent; also istio-init",
         command=("pilot-agent",),
-        programs={"pilot-agent": AGENT},
+        # `sudo tcpdump` in the proxy is how Istio's page on the migration to mutual TLS looks at the wire.
+        programs={"pilot-agent": AGENT, "tcpdump": TCPDUMP, "sudo": ("env",)},
     ),
     Image(
         ("nicolaka/netshoot", "netshoot", "tcpdump"),
         "a shell with tcpdump, for a look at what crosses to a pod's ports (kubectl debug)",
         args=("sh",),
-        programs={"tcpdump": (PYTHON, "-S", "-m", "labkit.embedded.wire.tcpdump")},
+        programs={"tcpdump": TCPDUMP},
     ),
     Image(
         ("prom/prometheus", "prometheus"),
