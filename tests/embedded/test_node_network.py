@@ -130,7 +130,7 @@ async def test_a_pod_that_is_not_redirected_knows_no_proxy(world: NodeWorld):
 
 async def test_under_registry_only_a_redirected_pod_meets_its_proxy_whatever_it_calls(world: NodeWorld):
     pod = await address(world, "captured")
-    api = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}}
+    api = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "aks-istio-system"}}
     await world.api.create(NAMESPACES, api)
     call = (
         "import socket, _socket\n"
@@ -142,7 +142,8 @@ async def test_under_registry_only_a_redirected_pod_meets_its_proxy_whatever_it_
     before = await python(world, "captured", "app", call, pod)
     assert before.stdout == "" and "gaierror" in before.stderr
     settings = {"mesh": "outboundTrafficPolicy:\n  mode: REGISTRY_ONLY\n"}
-    metadata = {"name": "istio", "namespace": "istio-system"}
+    # Wherever istiod lives, its settings are beside it.
+    metadata = {"name": "istio", "namespace": "aks-istio-system"}
     await world.api.create(
         CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": settings}
     )

@@ -52,9 +52,8 @@ from labkit.embedded.node.sandbox import NodeContext
 from labkit.embedded.node.status import timestamp
 from labkit.embedded.paths import ClusterPaths, private_dir
 from labkit.embedded.wire import RENEW_CONNECTIONS
-from labkit.embedded.wire.tap import Tap
+from labkit.embedded.wire.tap import Sees, Tap
 from labkit.errors import MachineError
-from labkit.policy.peer_authentication import ROOT_NAMESPACE
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ class Node:
         self._events = EventRecorder(self._api, component="kubelet", host=NODE_NAME)
         self._services = Informer(self._api, SERVICES, self._service_changed)
         self._entries = Informer(self._api, SERVICEENTRIES, self._service_changed)
-        self._mesh_configs = Informer(self._api, CONFIGMAPS, self._service_changed, namespace=ROOT_NAMESPACE)
+        self._mesh_configs = Informer(self._api, CONFIGMAPS, self._configmap_changed)
         self._pods = Informer(self._api, PODS, fieldSelector=f"spec.nodeName={NODE_NAME}")
         self._context = NodeContext(
             paths=self._paths,
@@ -109,7 +108,7 @@ class Node:
         )
         self._kubelet = KubeletApi(self._context, lambda: list(self._workers.values()))
         self._proxy = NodeProxy(paths=self._paths, block=self._block, api=self._api)
-        self._tap = Tap(self._paths.run_dir, self._address_of, self._renew_connections)
+        self._tap = Tap(self._paths.run_dir, self._view, self._renew_connections)
         try:
             await self._start_parts()
         except BaseException:
@@ -235,9 +234,14 @@ class Node:
 
     # What crosses the wire
 
-    def _address_of(self, row: int) -> str | None:
-        rows = {worker.record.row: worker.sandbox.pod_ip for worker in self._workers.values()}
-        return rows.get(row)
+    def _view(self, row: int) -> Sees | None:
+        """Whose wire a pod sees: its own, or with the node's network (`kubectl debug node/...`) that of all pods."""
+        sandbox = next((one.sandbox for one in self._workers.values() if one.record.row == row), None)
+        if sandbox is None:
+            return None
+        if sandbox.pod["spec"].get("hostNetwork"):
+            return lambda address: any(one.sandbox.pod_ip == address for one in self._workers.values())
+        return sandbox.pod_ip.__eq__
 
     async def _renew_connections(self, address: str) -> None:
         """Let the proxies of the mesh open new connections to a pod, by a word that istiod hands on to them."""
@@ -251,6 +255,11 @@ class Node:
                     log.info("connections to %s were not renewed: %r", worker.record.name, error)
 
     # Names
+
+    def _configmap_changed(self, event: str, obj: Object) -> None:
+        # The mesh's settings stand beside istiod, wherever that is; nothing marks them but their content.
+        if "mesh" in (obj.get("data") or {}):
+            self._service_changed(event, obj)
 
     def _service_changed(self, _kind: str, _obj: Object) -> None:
         self._names_changed.set()

@@ -28,8 +28,7 @@ from labkit.embedded.node.records import PodRecord
 from labkit.embedded.node.volumes import below, prepare_volumes, translate_path
 from labkit.embedded.paths import ClusterPaths, labkit_home, private_dir
 from labkit.errors import MachineError
-from labkit.policy.injection import DEFAULT_REVISION
-from labkit.policy.peer_authentication import ROOT_NAMESPACE
+from labkit.policy.injection import DEFAULT_REVISION, REVISION
 from labkit.policy.workload import PROXY_CONTAINER
 
 log = logging.getLogger(__name__)
@@ -157,11 +156,14 @@ class Sandbox:
 
     @property
     def _registry_only(self) -> bool:
-        revision = (self.pod["metadata"].get("labels") or {}).get("istio.io/rev", DEFAULT_REVISION)
+        metadata = self.pod["metadata"]
+        # Injection notes the revision of the mesh; a gateway has it as a label.
+        revision = (metadata.get("annotations") or {}).get(REVISION) or (metadata.get("labels") or {}).get(REVISION)
+        revision = revision or DEFAULT_REVISION
         name = "istio" if revision == DEFAULT_REVISION else f"istio-{revision}"
         known = self.node.mesh_configs.objects if self.node.mesh_configs else {}
-        data = known.get(f"{ROOT_NAMESPACE}/{name}", {}).get("data") or {}
-        return network.is_registry_only(data.get("mesh") or "")
+        named = (one.get("data") or {} for one in known.values() if one["metadata"]["name"] == name)
+        return network.is_registry_only(next((data["mesh"] for data in named if "mesh" in data), ""))
 
     def _net_of(self, container: Object) -> Path:
         redirect = self.redirect
