@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -13,13 +13,14 @@ from labkit.policy.declared.answers import Answer
 from labkit.policy.declared.groups import Group
 from labkit.policy.declared.mesh import DeclaredMesh, Key, Object, key_of
 from labkit.policy.declared.registry import Target
-from labkit.policy.declared.traffic import UNKNOWN, Traffic, rate_of, unnamed
+from labkit.policy.declared.traffic import UNKNOWN, Traffic, rate_of
 from labkit.policy.validation import validate
 from labkit.policy.workload import Workload, labels_match, workload_from_pod
 
 T = TypeVar("T")
 
-_NOBODY = Group(Workload("", ""), "")
+NOBODY_KNOWN = Group(Workload("unknown", UNKNOWN), "nobody known")
+"""Who stands for callers that no object tells of: they have no sidecar."""
 
 
 @dataclass(frozen=True)
@@ -180,28 +181,36 @@ def compare(
             if effect is None:
                 unchanged += 1
             else:
-                named = (client or client_after or _NOBODY).injected
+                named = (client or client_after or NOBODY_KNOWN).injected
                 found.append(EdgeChange(name, label, effect, old, new, rate_of(traffic, name, label, named=named)))
     order = {effect: number for number, effect in enumerate(Effect)}
-    found += _of_the_unnamed(found, traffic, clients) if traffic else []
+    found += _of_the_unnamed(before, after, targets, traffic) if traffic else ()
     found.sort(key=lambda one: (order[one.effect], -(one.rate or 0), one.client, one.server))
     return Preview(tuple(found), unchanged, refused, notes, traffic is not None, after)
 
 
 def _of_the_unnamed(
-    found: Iterable[EdgeChange], traffic: Traffic, clients: Mapping[str, tuple[Group | None, Group | None]]
-) -> list[EdgeChange]:
-    """What happens to callers that the servers' proxies saw and could not name: the same as to clients without a
-    sidecar. A rate without a port counts once.
+    before: DeclaredMesh,
+    after: DeclaredMesh,
+    targets: Mapping[str, tuple[Target | None, Target | None]],
+    traffic: Traffic,
+) -> Iterator[EdgeChange]:
+    """What happens to callers that the servers' proxies saw and could not name: what happens to a client without a
+    sidecar. A rate without a port counts once, for the port that fares worst.
     """
-    counted, hosts = [], set()
-    for one in found:
-        pair = clients[one.client]
-        rate, host = unnamed(traffic, one.server), one.server.rpartition(":")[0]
-        if rate and one.breaks and not (pair[0] or pair[1] or _NOBODY).injected and host not in hosts:
-            hosts.add(host)
-            counted.append(replace(one, client=UNKNOWN, rate=rate))
-    return counted
+    order = list(Effect)
+    for (caller, server), rate in traffic.items():
+        worst: EdgeChange | None = None
+        for label, (target, target_after) in targets.items() if caller == UNKNOWN else ():
+            if server not in (label, label.rpartition(":")[0]) or not rate:
+                continue
+            old = before.judge.answer(NOBODY_KNOWN, target) if target else None
+            new = after.judge.answer(NOBODY_KNOWN, target_after) if target_after else None
+            effect = _effect(old, new) if old and new else _come_or_gone(old, True)
+            if effect and (worst is None or order.index(effect) < order.index(worst.effect)):
+                worst = EdgeChange(UNKNOWN, label, effect, old, new, rate)
+        if worst:
+            yield worst
 
 
 def _effect(old: Answer, new: Answer) -> Effect | None:

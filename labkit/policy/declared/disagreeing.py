@@ -16,13 +16,13 @@ from typing import Any
 
 from labkit.outcomes import Outcome
 from labkit.policy.declared.answers import Answer
+from labkit.policy.declared.changing import NOBODY_KNOWN
 from labkit.policy.declared.groups import Group
 from labkit.policy.declared.mesh import DeclaredMesh, Key, key_of
 from labkit.policy.declared.reasons import Rule
 from labkit.policy.declared.registry import Target
 from labkit.policy.declared.traffic import UNKNOWN
 from labkit.policy.protocols import Protocol
-from labkit.policy.workload import Workload
 
 DRAIN_SECONDS = 45.0
 """How long connections of before may live on after a change (meshConfig.defaultConfig.drainDuration)."""
@@ -150,7 +150,7 @@ class _Looking:
     def _clients(self, name: str) -> list[Group]:
         if name == UNKNOWN:
             naked = [one for one in self.mesh.clients if not one.injected]
-            return [*naked, Group(Workload("unknown", UNKNOWN), "nobody known")]
+            return [*naked, NOBODY_KNOWN]
         return [one for one in self.mesh.registry.groups if name in (one.name, f"{one.namespace}/{one.workload.name}")]
 
     def _targets(self, name: str) -> list[Target]:

@@ -47,11 +47,6 @@ def rate_of(traffic: Traffic | None, client: str, server: str, *, named: bool = 
     return found or 0.0
 
 
-def unnamed(traffic: Traffic | None, server: str) -> float:
-    """What callers without a certificate sent to a server."""
-    return (_of(traffic, UNKNOWN, server) or 0.0) if traffic else 0.0
-
-
 def _of(traffic: Traffic, client: str, server: str) -> float | None:
     exact = traffic.get((client, server))
     return exact if exact is not None else traffic.get((client, server.rpartition(":")[0]))
