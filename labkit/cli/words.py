@@ -92,9 +92,10 @@ def describe_pod(pod: str, namespace: str | None, as_json: bool, cluster: str, i
 @describe_options
 def describe_service(service: str, namespace: str | None, as_json: bool, cluster: str) -> None:
     """A Service: ports and protocols, rules, routes, gateways. SERVICE is shop/server, or server -n shop."""
-    name = service.removeprefix("svc/").removeprefix("service/")
+    from labkit.observe.references import split_kind
+
     with opened(cluster) as lab:
-        found = lab.describe(f"svc/{qualified(name, namespace)}", home=namespace or "default")
+        found = lab.describe(f"svc/{qualified(split_kind(service)[1], namespace)}", home=namespace or "default")
     emit(found.as_data(), as_json, str(found))
 
 
@@ -131,10 +132,12 @@ def opened(cluster: str) -> Any:
 
 def qualified(name: str, namespace: str | None) -> str:
     """`-n shop server` as `shop/server`; what names its namespace itself stays as it is."""
-    head, slash, rest = name.rpartition("/")
-    if namespace is None or (slash and head not in ("deploy", "deployment", "pod", "po")):
+    from labkit.observe.references import split_kind
+
+    kind, rest = split_kind(name)
+    if namespace is None or "/" in rest:
         return name
-    return f"{namespace}/{rest}"
+    return f"{kind}/{namespace}/{rest}" if kind else f"{namespace}/{rest}"
 
 
 def emit_data(value: Any, output: str, text: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from labkit.cluster import Cluster
+from labkit.cluster.manifests import Source, load_documents, looks_like_path
 from labkit.cluster.trees import Place, Tree, read_tree
 from labkit.errors import InputError
 from labkit.observe.analyzed import merged, read_objects
@@ -32,14 +33,17 @@ class Analyses:
 
     def analyze(
         self,
-        *sources: str | Path,
+        *sources: Source,
         namespace: str = "",
         tool: str = "",
         level: str = "info",
         suppress: Iterable[str] = (),
     ) -> Analysis:
-        """The messages about the cluster's objects, or about them with some files applied, the worst first."""
-        tree = read_tree(sources) if sources else Tree()
+        """The messages about the cluster's objects, or about them with something applied, the worst first.
+
+        `sources` are files and directories, or what `lab.apply` takes: YAML text, an object, a list of them.
+        """
+        tree = _read(sources)
         objects, secrets_known = read_objects(self.cluster, tree.objects)
         found = analyze(objects, cluster_settings(self.cluster), secrets_known=secrets_known)
         return make_analysis(found, tree, sources, namespace, tool, level, suppress)
@@ -103,11 +107,27 @@ def make_analysis(
     def place_of(one: Message) -> Place | None:
         return tree.place_of(one.kind, one.namespace, one.name, one.path)
 
-    names = " ".join(map(str, sources))
+    names = " ".join(map(_shown, sources))
     flags = f"{f'-n {namespace}' if namespace else '-A'}{'' if with_cluster else ' --use-kube=false'}"
     command = f"istioctl analyze {flags}{f' {names}' if names else ''}"
     what = f"namespace: {namespace}" if namespace else ("all namespaces" if with_cluster else names or "the files")
     return Analysis(wanted, what, place_of, command)
+
+
+def _read(sources: Iterable[Source]) -> Tree:
+    """Files with their lines; of objects and of YAML text there are none."""
+    paths = [one for one in sources if _is_path(one)]
+    tree = read_tree(paths) if paths else Tree()
+    tree.objects.extend(document.obj for one in sources if not _is_path(one) for document in load_documents(one))
+    return tree
+
+
+def _is_path(source: Source) -> TypeGuard[str | Path]:
+    return isinstance(source, Path) or (isinstance(source, str) and (source == "-" or looks_like_path(source)))
+
+
+def _shown(source: Any) -> str:
+    return str(source) if _is_path(source) else "-"
 
 
 def _level(word: str) -> Level:

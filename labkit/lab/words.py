@@ -83,4 +83,8 @@ def _wanted(filters: dict[str, Any]) -> Wanted:
     for name in filters:
         if name not in TAKES["all"]:
             raise InputError(f"There is no filter {name!r}.", next_step=f"Filters: {', '.join(TAKES['all'])}.")
-    return Wanted(**{name: value for name, value in filters.items() if value})
+    port = filters.get("port")
+    if port and not str(port).isdigit():
+        raise InputError(f"{port!r} is no port.", next_step="Write a number, such as port=15006.", port=port)
+    given: dict[str, Any] = {name: str(value) for name, value in filters.items() if value}
+    return Wanted(**given | ({"port": int(port)} if port else {}))
