@@ -31,9 +31,10 @@ from labkit.embedded.controlplane import agent
 from labkit.embedded.controlplane.authority import Certificates
 from labkit.embedded.controlplane.delivery import Delivery, Document
 from labkit.embedded.controlplane.pushing import Pusher
+from labkit.embedded.controlplane.rejections import words_of
 from labkit.embedded.controlplane.state import State
 from labkit.embedded.controlplane.translation.model import MeshConfig
-from labkit.embedded.controlplane.xds import Subscription, XdsServer
+from labkit.embedded.controlplane.xds import SECRETS, Subscription, XdsServer
 from labkit.embedded.envoy import admin_get
 from labkit.embedded.paths import ClusterPaths, labkit_home
 from labkit.pki import CertificateAuthority, Leaf
@@ -296,6 +297,9 @@ class Mesh:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _rejected(self, subscription: Subscription, document: Document) -> None:
+        if subscription.kind == SECRETS and not words_of(self.sidecars[subscription.proxy[1]].printed(), SECRETS):
+            subscription.forgive(document)  # another subscription to the same secret began, see `Rejections`
+            return
         self.rejections.append((subscription.proxy[1], subscription.kind, document.because))
 
     def istiod_leaves(self) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from labkit.embedded.apiclient import EVENTS, PODS, ApiClient, ApiError, Object
 from labkit.embedded.controlplane.delivery import Document
 from labkit.embedded.controlplane.translation.model import Key, ObjectReference
-from labkit.embedded.controlplane.xds import Subscription
+from labkit.embedded.controlplane.xds import SECRETS, Subscription
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ REASON = "RejectedByProxy"
 COMPONENT = "istiod"
 MESSAGE_LIMIT = 1024  # the API refuses longer ones
 MOST_NAMED = 3
+TRIES, SECRET_TRIES = 10, 2
 UNKNOWN = "Envoy rejected it; its reason was not found in the log of istio-proxy"
 
 
@@ -43,8 +44,15 @@ Place = tuple[Key, str]
 
 def words_of(printed: str, kind: str) -> str:
     """Why Envoy rejected the last update of a kind, from its log; "" when it does not say."""
-    lines = re.findall(rf"REST config for /v3/discovery:{kind} rejected: (.*(?:\n(?!\[).*)*)", printed)
-    return " ".join(lines[-1].split()) if lines else ""
+    return last_rejection(printed, kind)[1]
+
+
+def last_rejection(printed: str, kind: str) -> tuple[str, str]:
+    """When Envoy rejected the last update of a kind, and why."""
+    pattern = rf"^\[([^]]*)\].*?REST config for /v3/discovery:{kind} rejected: (.*(?:\n(?!\[).*)*)"
+    found = re.findall(pattern, printed, re.MULTILINE)
+    moment, words = found[-1] if found else ("", "")
+    return moment, " ".join(words.split())
 
 
 async def log_of(api: ApiClient, proxy: Key) -> str:
@@ -78,9 +86,17 @@ class Rejections:
         self._api = api
         self._standing: dict[Path, Standing] = {}
         self._inherited: dict[Place, dict[ObjectKey, str]] = defaultdict(dict)
+        self._said: dict[Place, str] = {}
+        """When Envoy said what was read last."""
 
     async def __call__(self, subscription: Subscription, document: Document) -> None:
-        words = subscription.error = await self._words(subscription) or UNKNOWN
+        words = await self._words(subscription)
+        if not words and subscription.kind == SECRETS:
+            # Envoy drops what named a secret, and names it again: a subscription that begins looks like a rejection,
+            # and Envoy would have said something of one.
+            subscription.forgive(document)
+            return
+        words = subscription.error = words or UNKNOWN
         log.warning("%s: %s", shown(subscription.proxy), words)
         before = self._standing.get(subscription.path)
         if before:
@@ -128,15 +144,19 @@ class Rejections:
             watcher(keys)
 
     async def _words(self, subscription: Subscription) -> str:
-        for _ in range(10):  # the log may be a moment behind
+        place = (subscription.proxy, subscription.kind)
+        tries = SECRET_TRIES if subscription.kind == SECRETS else TRIES
+        for number in range(tries):  # the log may be a moment behind
             try:
-                found = words_of(await log_of(self._api, subscription.proxy), subscription.kind)
+                moment, words = last_rejection(await log_of(self._api, subscription.proxy), subscription.kind)
             except ApiError as error:
                 log.info("the log of %s/%s cannot be read: %s", *subscription.proxy, error.what)
-                return ""
-            if found:
-                return found
-            await asyncio.sleep(0.1)
+                return UNKNOWN
+            if words and moment != self._said.get(place):
+                self._said[place] = moment
+                return words
+            if number < tries - 1:
+                await asyncio.sleep(0.1)
         return ""
 
     async def _record(self, cause: ObjectReference, message: str) -> None:

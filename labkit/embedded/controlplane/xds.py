@@ -132,6 +132,12 @@ class Subscription:
             self.rejected, self.error, self.retries = None, "", 0
         return False
 
+    def forgive(self, document: Document) -> None:
+        """What was taken for a rejection was none: it is sent again at once."""
+        if self.rejected is document:
+            self.rejected, self.error, self.retries = None, "", 0
+            self.changed.set()
+
     def due(self, document: Document | None, version: str) -> bool:
         """Whether a proxy that runs `version` is to be sent `document` now."""
         if document is None or document.version == version:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labkit.embedded.controlplane.delivery import Document
-from labkit.embedded.controlplane.rejections import words_of
+from labkit.embedded.controlplane.rejections import last_rejection, words_of
 from labkit.embedded.controlplane.xds import (
     ERROR,
     NOT_SENT,
@@ -84,6 +84,17 @@ def test_another_envoy_rejects_nothing() -> None:
     assert one.status(NEW) == STALE
 
 
+def test_what_was_no_rejection_is_sent_again_at_once() -> None:
+    one = sent(NEW)
+    assert one.hear("", ENVOY)
+    assert not one.due(NEW, "")
+    one.forgive(OLD)
+    assert not one.due(NEW, ""), "that was about another document"
+    one.forgive(NEW)
+    assert one.due(NEW, "")
+    assert one.status(NEW) == STALE
+
+
 def test_a_proxy_that_meets_another_istiod_says_what_it_runs() -> None:
     one = Subscription(("foo", "a"), "listeners", Path("/x"))
     assert one.status(NEW) == NOT_SENT
@@ -120,3 +131,4 @@ def test_envoys_words_are_read_from_its_log() -> None:
     assert words_of(PRINTED, "listeners") == "Error adding/updating listener(s) a: first b: second"
     assert words_of(PRINTED, "clusters") == "old words"
     assert words_of(PRINTED, "secrets") == ""
+    assert last_rejection(PRINTED, "clusters")[0] == "2026-11-21 03:15:18.183"
