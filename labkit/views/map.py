@@ -313,12 +313,12 @@ def layered(model: MapModel, layer: Layer) -> MapModel:
 
 
 def concealed(model: MapModel) -> MapModel:
-    """The map before the learner has committed: every call is drawn, and no state, no mode is told."""
+    """The map before the learner has committed: every call is drawn, and no state is told. Modes stay: they are known."""
     edges = tuple(
         MapEdge(e.client, e.server, e.port, EdgeState.NOT_TRIED, kind=e.kind, service=e.service) for e in model.edges
     )
     hidden = frozenset(edge.id for edge in edges if edge.kind is EdgeKind.CALL)
-    return replace(model, edges=edges, hidden=hidden, title="Predict each edge")
+    return replace(model, edges=edges, hidden=hidden, title="Predict each edge", window=0.0)
 
 
 @dataclass(frozen=True)

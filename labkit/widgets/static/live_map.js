@@ -105,7 +105,7 @@ class View {
     this.stage = make("div", { class: "lkw-stage" });
     this.panel = make("aside", { class: "lkw-panel", "aria-label": "The selected edge", hidden: true });
     this.words = make("div", { class: "lkw-words", "aria-live": "polite", role: "status" });
-    this.time = make("div", { class: "lkw-time", title: "Click to step back in time" });
+    this.time = make("div", { class: "lkw-time", tabindex: 0, role: "slider", "aria-label": "Step back in time", title: "Click, or press the arrow keys, to step back in time" });
     this.time.addEventListener("click", (event) => this.stepBack(event));
     this.main = make("div", { class: "lkw-main" }, make("div", {}, this.stage, this.time), this.panel);
     this.rows = make("tbody");
@@ -213,6 +213,7 @@ class View {
     this.state.dataset.state = state;
     write(this.state, { lost: "No answer", past: "The past", live: "Live", rest: "At rest" }[state]);
     write(this.words, this.model.get("line"));
+    this.time.setAttribute("aria-valuetext", past ? this.model.get("line") : "now");
     this.now.hidden = !past;
   }
 
@@ -234,6 +235,18 @@ class View {
     const share = ((event.clientX - box.left) / box.width - left) / (right - left);
     const from = +svg.dataset.from, to = +svg.dataset.to;
     if (share >= 0 && share <= 1) this.set({ moment: share > 0.995 ? 0 : from + share * (to - from) });
+  }
+
+  // Ten seconds a key; Home is the oldest, End is now.
+  stepBy(key) {
+    const svg = this.time.querySelector("svg");
+    const steps = { ArrowLeft: -10, ArrowRight: 10 };
+    if (!svg || !(key in steps || key === "Home" || key === "End")) return false;
+    const from = +svg.dataset.from, to = +svg.dataset.to;
+    const there = this.model.get("moment") || to;
+    const moment = key === "Home" ? from : key === "End" ? to : there + steps[key];
+    this.set({ moment: moment >= to ? 0 : Math.max(moment, from) });
+    return true;
   }
 
   // -- choosing an edge
@@ -355,7 +368,8 @@ class View {
     const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
     const edge = event.target.closest?.("[data-edge]");
     let done = true;
-    if (edge && (event.key === "Enter" || event.key === " ")) this.pick(edge);
+    if (this.time.contains(event.target)) done = this.stepBy(event.key);
+    else if (edge && (event.key === "Enter" || event.key === " ")) this.pick(edge);
     else if (event.key === "Escape" && this.model.get("selected")) this.set({ selected: "" });
     else if (!typing && event.key === "/" && !this.search.hidden) this.search.focus();
     else if (!typing && (event.key === "+" || event.key === "-")) this.zoomBy(event.key === "+" ? 1 : -1);
