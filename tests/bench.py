@@ -322,12 +322,14 @@ def main(runs: int, flip_count: int, requests: int, api_only: bool, mesh_only: b
     """Measure and print."""
     from tests.bench_declared import measure as measure_declared
     from tests.bench_mesh import measure_mesh
+    from tests.bench_observed import measure_observed
     from tests.bench_wire import measure as measure_wire
 
     measures = [] if mesh_only else measure_api(requests)
     if not api_only and not mesh_only:
         measures = measure_cluster(runs, flip_count) + measures + (measure_whole() if whole else [])
         measures += [Measure(*row) for row in (*measure_declared(), *measure_wire())]
+        measures += measure_observed()
     if not api_only:
         measures += measure_mesh()
     rows = [[m.name, m.value, m.to_reach, m.runs] for m in measures]

@@ -17,7 +17,7 @@ from urllib.parse import urlparse
 
 from labkit.cluster import problems
 from labkit.cluster.kinds import Obj
-from labkit.errors import InputError
+from labkit.errors import ClusterError, InputError
 
 CONNECT_SECONDS = 5.0  # an API server farther than that is not one to learn on
 READ_SECONDS = 30.0  # longer than any webhook may take (10 s by default, 30 s at most)
@@ -105,7 +105,12 @@ class Transport:
         from urllib3.exceptions import HTTPError
 
         remaining = max(0.05, until - time.monotonic())
-        response = self._send("GET", path, params, None, "application/json", (CONNECT_SECONDS, remaining))
+        try:
+            response = self._send("GET", path, params, None, "application/json", (CONNECT_SECONDS, remaining))
+        except ClusterError:
+            if time.monotonic() >= until:  # the time was over before the stream had begun
+                return
+            raise
         if response.status >= 400:
             raise problems.from_status(response.status, _as_json(response.read()), action=f"Watching {path}")
         rest = b""

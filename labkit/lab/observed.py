@@ -10,6 +10,7 @@ from labkit.cluster.kinds import NAMESPACE
 from labkit.errors import InputError
 from labkit.lab.dashboards import Dashboards
 from labkit.observe import mesh, metrics, refusals
+from labkit.observe.metrics import Scrape
 from labkit.observe.prometheus import find_prometheus
 from labkit.outcomes import Observation
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
@@ -43,13 +44,22 @@ class Observed:
         """What Istio's Grafana dashboards answer, as pictures: `.mesh()`, `.service("shop/store")` ..."""
         return Dashboards(self.cluster)
 
-    def metrics(self, *namespaces: str) -> Metrics:
-        """What the proxies of some namespaces, or all, counted since they were started."""
+    def metrics(self, *namespaces: str, durations: bool = False) -> Metrics:
+        """What the proxies of some namespaces, or all, counted since they were started.
+
+        `durations`: read with it how long requests took, so that two readings can be compared in that, too.
+        """
         from labkit.views.metrics import Metrics
 
         for name in namespaces:
             self.cluster.get(NAMESPACE, name)
-        return Metrics.of(metrics.scrape(self.cluster, namespaces))
+
+        def read(pattern: str) -> Scrape:
+            return metrics.scrape(self.cluster, namespaces, pattern=pattern)
+
+        if durations:
+            return Metrics.of(read(f"{metrics.TRAFFIC}|{metrics.DURATIONS}"))
+        return Metrics.of(read(metrics.TRAFFIC), lambda: read(metrics.DURATIONS))
 
     def rates(self, *namespaces: str, seconds: float = 5.0) -> Metrics:
         """What they count within the next seconds."""
@@ -58,9 +68,9 @@ class Observed:
                 f"{seconds!r} is no time to watch for.",
                 next_step="Give seconds between 0 and 600: lab.rates(seconds=5).",
             )
-        before = self.metrics(*namespaces)
+        before = self.metrics(*namespaces, durations=True)
         time.sleep(seconds)  # the time is what is asked for
-        return self.metrics(*namespaces) - before
+        return self.metrics(*namespaces, durations=True) - before
 
     def refusals(self, *namespaces: str) -> RefusalsView:
         """Connections that proxies did not take: from their statistics, access logs, clients, and our own probes."""

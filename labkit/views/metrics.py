@@ -94,17 +94,28 @@ class Metrics:
     seconds: float | None = None
     scrape: Scrape | None = field(default=None, repr=False)
     unanswered: Mapping[str, str] = field(default_factory=dict)
+    durations: Callable[[], Scrape] | None = field(default=None, repr=False)
+    """Reads how long requests took, for who asks for it; None where that was read with the rest."""
 
     @classmethod
-    def of(cls, scrape: Scrape) -> Metrics:
+    def of(cls, scrape: Scrape, durations: Callable[[], Scrape] | None = None) -> Metrics:
         """The counts since the proxies were started."""
-        return cls(scrape.samples, len(scrape.times), None, scrape, scrape.failed)
+        return cls(scrape.samples, len(scrape.times), None, scrape, scrape.failed, durations)
 
     def __sub__(self, earlier: Metrics) -> Metrics:
         """What was added since an earlier reading, with rates."""
         if not isinstance(earlier, Metrics) or self.scrape is None or earlier.scrape is None:
             return NotImplemented
         added = increase(earlier.scrape, self.scrape)
+        if self.durations or earlier.durations:
+
+            def unknown() -> Scrape:
+                raise InputError(
+                    "How long requests took between these two readings was not read.",
+                    next_step="Take both with lab.metrics(durations=True), or ask lab.rates(seconds=5).",
+                )
+
+            return Metrics(added.samples, len(added.pods), added.seconds, None, added.missing, unknown)
         return Metrics(added.samples, len(added.pods), added.seconds, None, added.missing)
 
     # -- frames
@@ -191,7 +202,7 @@ class Metrics:
         """How long requests took, in milliseconds: quantiles by linear interpolation within Istio's buckets."""
         wanted, columns = quantiles or (0.5, 0.9, 0.99), tuple(by)
         buckets: dict[tuple[str, ...], dict[float, float]] = defaultdict(lambda: defaultdict(float))
-        for sample in self.lines:
+        for sample in self.durations().samples if self.durations else self.lines:
             if sample.name == f"{names.DURATION}_bucket" and sample.labels.get("reporter") == reporter:
                 buckets[_columns_of(sample.labels, columns)][float(sample.edge)] += sample.value
         rows = [

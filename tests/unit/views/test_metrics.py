@@ -131,6 +131,23 @@ def test_latency_adds_the_buckets_of_all_pods() -> None:
     assert not len(metrics(*lines).latency(reporter="source"))
 
 
+def test_durations_are_read_when_they_are_asked_for() -> None:
+    name = "istio_request_duration_milliseconds_bucket"
+    lines = tuple(server(n, WEB, "mutual_tls", name=name, edge=edge) for edge, n in (("1", 2), ("+Inf", 2)))
+    asked: list[int] = []
+
+    def durations() -> Scrape:
+        asked.append(1)
+        return Scrape(lines, {"shop/store-1": 2.0})
+
+    scrape = Scrape((server(2, WEB, "mutual_tls"),), {"shop/store-1": 1.0})
+    found = Metrics.of(scrape, durations)
+    assert len(found.requests) == 1 and not asked
+    assert found.latency(0.5)["p50_ms"].tolist() == [0.5] and asked
+    with pytest.raises(InputError, match="durations=True"):
+        (found - found).latency()
+
+
 def test_the_difference_of_two_readings_has_rates() -> None:
     earlier = Metrics.of(Scrape((server(10, WEB, "mutual_tls"),), {"shop/store-1": 100.0}))
     later = Metrics.of(Scrape((server(30, WEB, "mutual_tls"),), {"shop/store-1": 110.0}))
