@@ -51,8 +51,8 @@ def status(lab: Lab, client: str, url: str = URL) -> int | None:
     return lab.probe(client, url).http_status
 
 
-def address_of(lab: Lab, app: str) -> tuple[str, int]:
-    pods = lab.cluster.objects("pods", "shop", labels={"app": app})
+def address_of(lab: Lab, app: str, namespace: str = "shop") -> tuple[str, int]:
+    pods = lab.cluster.objects("pods", namespace, labels={"app": app})
     (running,) = (pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
     return running["status"]["podIP"], 5000
 
@@ -171,11 +171,11 @@ def test_before_and_after_stand_side_by_side(lab: Lab) -> None:
 
 # A capture changes nothing.
 
-LOOP = f"rm -f enough; until [ -e enough ]; do curl -s -o /dev/null -w '%{{http_code}} ' {URL}; done"
+LOOP = "rm -f enough; until [ -e enough ]; do curl -s -o /dev/null -w '%{http_code} ' "
 
 
 @contextlib.contextmanager
-def in_background(lab: Lab, client: str) -> Iterator[list[str]]:
+def in_background(lab: Lab, client: str, url: str = URL) -> Iterator[list[str]]:
     """Requests, one after the other, while the block lasts; the list has their codes afterwards."""
     namespace, app = client.split("/")
     pod = lab.cluster.objects("pods", namespace, labels={"app": app})[0]["metadata"]["name"]
@@ -184,7 +184,7 @@ def in_background(lab: Lab, client: str) -> Iterator[list[str]]:
     def run(script: str) -> str:
         return lab.cluster.execute(pod, namespace, ["sh", "-c", script], container="app", limit=90).stdout
 
-    thread = threading.Thread(target=lambda: codes.extend(run(LOOP).split()))
+    thread = threading.Thread(target=lambda: codes.extend(run(f"{LOOP} {url}; done").split()))
     thread.start()
     try:
         yield codes
@@ -327,6 +327,22 @@ def test_by_hand_with_the_line_that_is_shown(lab: Lab, tmp_path: Path) -> None:
     with in_background(lab, OLD):
         code, said = terminal.in_terminal(line, [("GET /healthz HTTP/1.1", "\x03")])
     assert code == 0 and re.search(r"IP \S+ > \S+\.5000: Flags \[P\.\]", said) and "packets captured" in said
+
+
+def test_from_the_node_all_pods_are_seen(lab: Lab, tmp_path: Path) -> None:
+    """As one looks at mTLS from a node of AKS: a shell on the node, and `tcpdump -i eth0 -n -c 15 -X port 8080`."""
+    kubectl = shutil.which("kubectl")
+    if not kubectl:
+        pytest.skip("NO KUBECTL ON THE PATH: the node was not debugged with it")
+    assert lab.cluster.kubeconfig
+    terminal = Terminal(tmp_path, Path(kubectl), lab.cluster.kubeconfig)
+    line = "kubectl debug node/labkit-node -it --profile=general --image=nicolaka/netshoot -- tcpdump -i eth0 -n -c 60"
+    with in_background(lab, OLD), in_background(lab, CLIENT, "http://old.legacy:5000/healthz"):
+        code, said = terminal.in_terminal(f"{line} -X port 5000")
+    assert code == 0 and "tcpdump, which sees what crosses to all pods" in said
+    called = set(re.findall(r" > (\S+)\.5000: ", said))
+    assert called == {address_of(lab, "server")[0], address_of(lab, "old", "legacy")[0]}
+    assert "GET /hea" in said and "istio-h" in said  # as far as a line of 16 bytes goes
 
 
 # What cannot be looked at is one clear error, or a line.

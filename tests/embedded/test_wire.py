@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import socket
 import struct
 import sys
@@ -116,7 +117,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async def renew(address: str) -> None:
         found.renewed.append(address)
 
-    tap = Tap(tmp_path, lambda row: ADDRESS if row == ROW else None, renew)
+    tap = Tap(tmp_path, lambda row: ADDRESS.__eq__ if row == ROW else None, renew)
     found = World(tap, tmp_path)
     await tap.start()
     yield found
@@ -347,8 +348,9 @@ async def test_text_and_counts(world: World) -> None:
     server, port = await serve()
     async with server, world.looking("-c", "4", "-A", f"port {port}") as dump:
         assert await ask(port, b"a word") == b"A WORD"
-    lines = dump.out.decode().splitlines()
-    assert "Flags [S]" in lines[0] and "Flags [P.], seq 1:7, ack 1, length 6" in lines[3] and lines[4] == "a word"
+    text = dump.out.decode()
+    assert "Flags [S]" in text.splitlines()[0]
+    assert re.search(r"Flags \[P\.\], seq 1:7, ack 1, length 6\nE.*a word$", text, re.MULTILINE)
     assert "4 packets captured" in dump.said and dump.code == 0
 
 

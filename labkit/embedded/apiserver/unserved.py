@@ -33,8 +33,8 @@ def warning_for(group: str, plural: str) -> str | None:
 
 
 NODE_DEBUGGER = (
-    "the node of the embedded cluster is this machine, and pods have no access of their own to it; "
-    "open a terminal on it instead of kubectl debug node/..."
+    "the node of the embedded cluster is this machine: its files are not below /host here; "
+    "what this pod has of a node is tcpdump, which sees what crosses to all pods"
 )
 
 

@@ -52,7 +52,7 @@ from labkit.embedded.node.sandbox import NodeContext
 from labkit.embedded.node.status import timestamp
 from labkit.embedded.paths import ClusterPaths, private_dir
 from labkit.embedded.wire import RENEW_CONNECTIONS
-from labkit.embedded.wire.tap import Tap
+from labkit.embedded.wire.tap import Sees, Tap
 from labkit.errors import MachineError
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Node:
         )
         self._kubelet = KubeletApi(self._context, lambda: list(self._workers.values()))
         self._proxy = NodeProxy(paths=self._paths, block=self._block, api=self._api)
-        self._tap = Tap(self._paths.run_dir, self._address_of, self._renew_connections)
+        self._tap = Tap(self._paths.run_dir, self._view, self._renew_connections)
         try:
             await self._start_parts()
         except BaseException:
@@ -234,9 +234,14 @@ class Node:
 
     # What crosses the wire
 
-    def _address_of(self, row: int) -> str | None:
-        rows = {worker.record.row: worker.sandbox.pod_ip for worker in self._workers.values()}
-        return rows.get(row)
+    def _view(self, row: int) -> Sees | None:
+        """Whose wire a pod sees: its own, or with the node's network (`kubectl debug node/...`) that of all pods."""
+        sandbox = next((one.sandbox for one in self._workers.values() if one.record.row == row), None)
+        if sandbox is None:
+            return None
+        if sandbox.pod["spec"].get("hostNetwork"):
+            return lambda address: any(one.sandbox.pod_ip == address for one in self._workers.values())
+        return sandbox.pod_ip.__eq__
 
     async def _renew_connections(self, address: str) -> None:
         """Let the proxies of the mesh open new connections to a pod, by a word that istiod hands on to them."""

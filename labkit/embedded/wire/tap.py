@@ -44,8 +44,11 @@ RENEWAL = 1.5
 BEHIND = 16 * 2**20
 """Bytes that may wait for a program that does not keep up; beyond, packets are lost to it, as with real captures."""
 
-AddressOf = Callable[[int], str | None]
-"""The address of the pod in a row; None when there is none."""
+Sees = Callable[[str], bool]
+"""Whether a program looks at the pod of an address: at its own, or (in a pod with the node's network) at all."""
+
+View = Callable[[int], Sees | None]
+"""What the pod in a row sees; None when there is none."""
 
 Renew = Callable[[str], Awaitable[None]]
 """Let the clients of the pod at an address open new connections."""
@@ -54,8 +57,8 @@ Renew = Callable[[str], Awaitable[None]]
 class Capture:
     """One program that looks at one pod."""
 
-    def __init__(self, address: str, matches: Matches, writer: asyncio.StreamWriter) -> None:
-        self.address = address
+    def __init__(self, sees: Sees, matches: Matches, writer: asyncio.StreamWriter) -> None:
+        self.sees = sees
         self.lost = 0
         self._matches = matches
         self._writer = writer
@@ -63,7 +66,7 @@ class Capture:
 
     def wants(self, server: Address) -> bool:
         """Whether anything that goes to this port, or comes from it, could be wanted."""
-        return server[0] == self.address and (
+        return self.sees(server[0]) and (
             self._matches(None, server) is not False or self._matches(server, None) is not False
         )
 
@@ -84,9 +87,9 @@ class Capture:
 class Tap:
     """The node's side. `start` listens for programs; hops come and go with them."""
 
-    def __init__(self, run_dir: Path, address_of: AddressOf, renew: Renew) -> None:
+    def __init__(self, run_dir: Path, view: View, renew: Renew) -> None:
         self._path = socket_path(run_dir)
-        self._address_of, self._renew = address_of, renew
+        self._view, self._renew = view, renew
         self._hops: dict[Address, Hop] = {}
         self._closed: dict[Address, str] = {}
         self._captures: list[Capture] = []
@@ -120,10 +123,10 @@ class Tap:
     async def _capture(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             asked = json.loads(await reader.readline())
-            address = self._address_of(int(asked["row"]))
-            if address is None:
+            sees = self._view(int(asked["row"]))
+            if sees is None:
                 raise ValueError("this pod is none of the node's")
-            capture = Capture(address, parse(str(asked["filter"])), writer)
+            capture = Capture(sees, parse(str(asked["filter"])), writer)
         except (LabError, ValueError, KeyError, TypeError) as error:
             writer.write(json.dumps({"error": error.what if isinstance(error, LabError) else str(error)}).encode())
             return
@@ -145,8 +148,8 @@ class Tap:
             return
         if not (self._looking and not self._looking.done()):
             self._looking = asyncio.create_task(self._look_again(), name="tap")
-        if self._unseen(capture):
-            await self._renew(capture.address)
+        if unseen := self._unseen(capture):
+            await asyncio.gather(*(self._renew(address) for address in set(unseen)))
             until = time.monotonic() + RENEWAL
             while self._unseen(capture) and time.monotonic() < until:  # noqa: ASYNC110 - the kernel tells nobody of its sockets
                 await asyncio.sleep(LOOK_AGAIN / 5)
@@ -155,16 +158,15 @@ class Tap:
         capture.say(
             ports=sorted(hop.shown[1] for hop in mine if hop.steering),
             closed=sorted(hop.shown[1] for hop in mine if hop.address in self._closed),
-            unseen=self._unseen(capture),
+            unseen=len(self._unseen(capture)),
         )
 
     async def _end(self, capture: Capture) -> None:
         """Without hops that nobody needs any more; connections that pass one are renewed."""
-        passing = any(hop.own_ends() for hop in self._hops.values() if capture.wants(hop.shown))
         with contextlib.suppress(LabError):
             self._look()
-        if passing and not any(other.address == capture.address for other in self._captures):
-            await self._renew(capture.address)
+        passing = {hop.address[0] for hop in self._hops.values() if capture.wants(hop.shown) and not hop.steering}
+        await asyncio.gather(*(self._renew(address) for address in passing))
 
     async def _look_again(self) -> None:
         while self._captures or self._hops:
@@ -177,9 +179,8 @@ class Tap:
     def _look(self) -> None:
         """Bring the hops to what is wanted and to who listens now. Raises MachineError when this kernel cannot."""
         sockets = steering.read_sockets()
-        looked_at = {capture.address for capture in self._captures}
         for address in sockets.listening:
-            if address[0] in looked_at and address not in self._hops:
+            if address not in self._hops and any(capture.sees(address[0]) for capture in self._captures):
                 hop = Hop(address, (address[0], declared_port(address[1])))
                 if any(capture.wants(hop.shown) for capture in self._captures):
                     self._hops[address] = hop
@@ -201,7 +202,8 @@ class Tap:
                 log.info("what crosses to %s:%d cannot be seen: %s", *hop.address, error)
             self._closed[hop.address] = str(error)
 
-    def _unseen(self, capture: Capture) -> int:
-        """How many connections were there before, and are still."""
+    def _unseen(self, capture: Capture) -> list[str]:
+        """The servers' addresses of connections that were there before, and are still; one for each."""
         hops = {hop.address: hop.own_ends() for hop in self._hops.values() if capture.wants(hop.shown)}
-        return sum(here in hops and there not in hops[here] for here, there in steering.read_sockets().connections)
+        connections = steering.read_sockets().connections
+        return [here[0] for here, there in connections if here in hops and there not in hops[here]]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from labkit.embedded.wire import socket_path
-from labkit.embedded.wire.segments import ACK, SNAPLEN, SYN, Segment, file_header, file_record, flag_text
+from labkit.embedded.wire.segments import ACK, SNAPLEN, SYN, Segment, file_header, file_record, flag_text, packet
 
 VERSION = "tcpdump version 4.99 (the embedded cluster's)"
 INTERFACES = ("eth0", "any")
@@ -120,10 +120,10 @@ class _Text:
 
     def __call__(self, segment: Segment) -> bytes:
         lines = [self.line(segment)]
-        if segment.data and self.options.text:
-            lines.append(segment.data.translate(_PRINTABLE).decode("ascii"))
-        if segment.data and self.options.octets:
-            lines += _octets(segment.data)
+        if self.options.text:
+            lines.append(packet(segment).replace(b"\r\n", b"\n").translate(_PRINTABLE).decode("ascii"))
+        if self.options.octets:
+            lines += _octets(packet(segment))
         return "\n".join(lines).encode() + b"\n"
 
     def line(self, segment: Segment) -> str:
@@ -151,14 +151,14 @@ class _Text:
         return (segment.seq - start) % 2**32, (segment.ack - there) % 2**32
 
 
-_PRINTABLE = bytes(code if 32 <= code < 127 or code in (10, 13) else ord(".") for code in range(256))
+_PRINTABLE = bytes(code if 32 <= code < 127 or code in (9, 10) else ord(".") for code in range(256))
 
 
 def _octets(data: bytes) -> Iterator[str]:
     for start in range(0, len(data), 16):
         row = data[start : start + 16]
         pairs = " ".join(row[i : i + 2].hex() for i in range(0, len(row), 2))
-        text = row.translate(_PRINTABLE).decode("ascii").replace("\n", ".").replace("\r", ".")
+        text = row.translate(_PRINTABLE).decode("ascii").replace("\n", ".").replace("\t", ".")
         yield f"\t0x{start:04x}:  {pairs:<39}  {text}"
 
 

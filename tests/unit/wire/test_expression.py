@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,7 +133,7 @@ def test_options_that_there_are_not(arguments: list[str], words: str) -> None:
 
 
 def test_lines_as_tcpdump_writes_them() -> None:
-    show = _Text(Options(times=False, octets=True, text=True))
+    show = _Text(Options(times=False))
     opened = [
         Segment(1.0, A, B, SYN, 100),
         Segment(1.1, B, A, SYN | ACK, 500, 101),
@@ -142,7 +144,19 @@ def test_lines_as_tcpdump_writes_them() -> None:
         "IP 127.64.1.1.40000 > 127.64.2.1.5000: Flags [S], seq 100, length 0\n",
         "IP 127.64.2.1.5000 > 127.64.1.1.40000: Flags [S.], seq 500, ack 1, length 0\n",
         "IP 127.64.1.1.40000 > 127.64.2.1.5000: Flags [.], seq 1, ack 1, length 0\n",
-        "IP 127.64.1.1.40000 > 127.64.2.1.5000: Flags [P.], seq 1:8, ack 1, length 7\nhello\n.\n"
-        "\t0x0000:  6865 6c6c 6f0a 00                        hello..\n",
+        "IP 127.64.1.1.40000 > 127.64.2.1.5000: Flags [P.], seq 1:8, ack 1, length 7\n",
     ]
+    assert _Text(Options(times=False, quiet=True))(opened[0]).decode() == (
+        "IP 127.64.1.1.40000 > 127.64.2.1.5000: tcp 0\n"
+    )
     assert flag_text(0) == "none"
+
+
+def test_octets_and_text_begin_with_the_header_of_ip() -> None:
+    segment = Segment(1.3, A, B, PSH | ACK, 101, 501, b"hello\r\n\0")
+    _, text = _Text(Options(times=False, text=True))(segment).decode().split("\n", 1)
+    assert text.startswith("E..0..@.@") and text.endswith("hello\n.\n")
+    _, *rows = _Text(Options(times=False, octets=True))(segment).decode().splitlines()
+    assert rows[0].startswith("\t0x0000:  4500 0030 0000 4000 4006 ") and len(rows) == 3
+    assert re.search(r"7f40 0101  E\.\.0\.\.@\.@\...\.@\.\.$", rows[0])
+    assert rows[2].endswith("hello...") and " 6865 6c6c 6f0d 0a00  " in rows[2]
