@@ -17,11 +17,24 @@ TIMES = tuple(f"2026-01-0{day}T00:00:00Z" for day in (1, 1, 2, 3))
 
 
 class Generator:
-    """Makes the Istio objects of one mesh. `workloads` are (namespace, name), `ports` what services have."""
+    """Makes the Istio objects of one mesh. `workloads` and `services` are (namespace, name); `ports` are those of the
+    containers, `more_ports` those that only Services have, and at `http_ports` applications speak HTTP.
+    """
 
-    def __init__(self, seed: int, workloads: list[tuple[str, str]], ports: list[int]) -> None:
+    def __init__(
+        self,
+        seed: int,
+        workloads: list[tuple[str, str]],
+        ports: list[int],
+        services: list[tuple[str, str]] | None = None,
+        more_ports: list[int] | None = None,
+        http_ports: list[int] | None = None,
+    ) -> None:
         self.random = Random(seed)
         self.workloads, self.ports = workloads, ports
+        self.services = services or workloads
+        self.service_ports = [*ports, *(more_ports or [])]
+        self.http_ports = http_ports or ports
 
     def objects(self) -> list[Object]:
         """All objects of the mesh."""
@@ -126,7 +139,11 @@ class Generator:
             if self.maybe(0.25):
                 policy["connectionPool"] = {"tcp": {"maxConnections": 100}}
             if self.maybe(0.25):
-                policy["portLevelSettings"] = [self._port_settings(port) for port in self.random.sample(self.ports, 2)]
+                policy["portLevelSettings"] = [
+                    self._port_settings(port) for port in self.random.sample(self.service_ports, 2)
+                ]
+            if self.maybe(0.3):
+                spec["subsets"] = [self._subset(tier) for tier in ("front", "back")]
             if policy:
                 spec["trafficPolicy"] = policy
             if self.maybe(0.2):
@@ -137,10 +154,18 @@ class Generator:
             made.append(self._object("DestinationRule", namespace, number, spec))
         return made
 
+    def _subset(self, tier: str) -> Object:
+        subset: Object = {"name": tier, "labels": {"tier": tier}}
+        if self.maybe(0.6):
+            subset["trafficPolicy"] = {"tls": self._tls()}
+            if self.maybe(0.3):
+                subset["trafficPolicy"]["portLevelSettings"] = [self._port_settings(self.random.choice(self.ports))]
+        return subset
+
     def _host(self, namespace: str) -> str:
-        where, name = self.random.choice(self.workloads)
+        where, name = self.random.choice(self.services)
         full = f"{name}.{where}.svc.cluster.local"
-        near = next((name for place, name in self.workloads if place == namespace), "")
+        near = next((name for place, name in self.services if place == namespace), "")
         return self.random.choice((full, full, full, near or full, f"*.{where}.svc.cluster.local", "*.local", "*"))
 
     def _tls(self) -> Object:
@@ -158,17 +183,44 @@ class Generator:
         return settings
 
     def virtual_services(self) -> list[Object]:
+        made = []
+        for number in range(1 + self.some(2)):
+            namespace, name = self.random.choice(self.services)
+            host = self.random.choice((f"{name}.{namespace}.svc.cluster.local", name))
+            kind = self.random.choice(("http", "http", "tcp"))
+            routes = [self._route(kind) for _ in range(self.random.randint(1, 2))]
+            spec: Object = {"hosts": [host], kind: routes}
+            if self.maybe(0.15):
+                spec["exportTo"] = ["."]
+            made.append(self._object("VirtualService", self.random.choice((namespace, *NAMESPACES)), number, spec))
+        return made
+
+    def _route(self, kind: str) -> Object:
+        destinations = [self._destination(kind) for _ in range(self.random.choice((1, 1, 2)))]
+        if len(destinations) > 1:
+            weight = self.random.choice((0, 30, 100))
+            destinations[0]["weight"], destinations[1]["weight"] = weight, 100 - weight
+        route: Object = {"route": destinations}
+        if self.maybe(0.4):
+            match: Object = {}
+            if kind == "http" and self.maybe(0.5):
+                match["sourceNamespace"] = self.random.choice(NAMESPACES)
+            if self.maybe(0.4):
+                match["sourceLabels"] = {"app": self.random.choice(self.workloads)[1]}
+            if self.maybe(0.4):
+                match["port"] = self.random.choice(self.ports[:3])
+            if match:
+                route["match"] = [match]
+        return route
+
+    def _destination(self, kind: str) -> Object:
         namespace, name = self.random.choice(self.workloads)
-        other_namespace, other = self.random.choice(self.workloads)
-        host = f"{name}.{namespace}.svc.cluster.local"
-        destination: Object = {"host": f"{other}.{other_namespace}.svc.cluster.local"}
-        route: Object = {"route": [{"destination": destination}]}
-        if self.maybe(0.3):
-            route["match"] = [{"sourceNamespace": self.random.choice(NAMESPACES)}]
-        spec: Object = {"hosts": [host], self.random.choice(("http", "tcp")): [route]}
-        if "tcp" in spec:
-            route.pop("match", None)
-        return [self._object("VirtualService", namespace, 0, spec)]
+        destination: Object = {"host": f"{name}.{namespace}.svc.cluster.local"}
+        if self.maybe(0.25):
+            destination["subset"] = self.random.choice(("front", "back"))
+        if self.maybe(0.2) and kind == "http":
+            destination["port"] = {"number": self.random.choice(self.http_ports)}
+        return {"destination": destination}
 
     def sidecars(self) -> list[Object]:
         namespace = self.random.choice(NAMESPACES)

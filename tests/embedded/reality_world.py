@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import random
 import socket
 import ssl
 import threading
@@ -49,8 +50,27 @@ PODS = (
     ("foo", "naked", False, "back"),
     ("bar", "gamma", True, "back"),
     ("bar", "bare", False, "front"),
+    ("bar", "liar", False, "back"),
 )
+LIAR = "liar"
+"""Has no sidecar, and the label of one that has."""
 EXCLUDED = 8009
+
+ServicePort = tuple[int, str, int]
+"""Port, name, container port."""
+
+MORE_SERVICES: tuple[tuple[str, str, dict[str, str], tuple[ServicePort, ...]], ...] = (
+    ("foo", "far", {"app": "alpha"}, ((9001, "http", 8001), (9002, "tcp", 8002))),
+    (
+        "foo",
+        "zz-late",
+        {"app": "alpha"},
+        ((8001, "tcp-late", 8001), (8006, "http-late", 8006), (8003, "http-late", 8003)),
+    ),
+    ("foo", "aa-early", {"app": "beta"}, ((8001, "tcp-early", 8001), (8006, "http-early", 8006))),
+    ("foo", "both", {"group": "both"}, ((8001, "http", 8001), (8002, "tcp", 8002), (8003, "", 8003))),
+)
+"""Services beside: other ports, other words for a port that another Service has, pods with and without a sidecar."""
 BYTES = b"\x00\x01 no HTTP\n"
 """What could be the beginning of an HTTP request is not passed on before its line has ended."""
 
@@ -72,7 +92,7 @@ ONE_REQUEST_EACH: Object = {
                 "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"portNumber": port}},
                 "patch": {"operation": "MERGE", "value": {"typed_extension_protocol_options": _ONE}},
             }
-            for port in PORTS
+            for port in (*PORTS, 9001)
         ]
     },
 }
@@ -95,7 +115,7 @@ Address = tuple[str, int]
 class NodeProxy:
     """Passes connections to Services' own addresses on, byte by byte: what a node does for whom no sidecar serves."""
 
-    def __init__(self, ways: Iterable[tuple[Address, Address]]) -> None:
+    def __init__(self, ways: Iterable[tuple[Address, list[Address]]]) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -111,10 +131,10 @@ class NodeProxy:
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
-    async def _open(self, here: Address, there: Address) -> asyncio.Server:
+    async def _open(self, here: Address, there: list[Address]) -> asyncio.Server:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
-                to_reader, to_writer = await asyncio.open_connection(*there)
+                to_reader, to_writer = await asyncio.open_connection(*random.choice(there))
             except OSError:
                 writer.close()
                 return
@@ -137,6 +157,7 @@ class RealityWorld:
     def __init__(self) -> None:
         self.mesh = mesh = Mesh("reality")
         leaf = mesh.leaf("app", "foo", dns_names=("app",))
+        stale = {"security.istio.io/tlsMode": "istio"}
         self.pods: dict[str, Object] = {}
         self.services: dict[tuple[str, str], Object] = {}
         for namespace, name, injected, tier in PODS:
@@ -145,7 +166,11 @@ class RealityWorld:
                 namespace=namespace,
                 sidecar=injected,
                 ports=tuple(PORTS),
-                labels={"tier": tier},
+                labels={
+                    "tier": tier,
+                    **(stale if name == LIAR else {}),
+                    **({"group": "both"} if name in ("alpha", "naked") else {}),
+                },
                 annotations={"traffic.sidecar.istio.io/excludeInboundPorts": str(EXCLUDED)} if name == "beta" else {},
                 wait=False,
             )
@@ -159,17 +184,49 @@ class RealityWorld:
                     mesh.tcp_app(name, port, sidecar=injected)
                 else:
                     mesh.http_app(name, port, sidecar=injected)
-            listed = [{"name": port_name, "port": port} for port, (port_name, _) in PORTS.items()]
-            self.services[namespace, name] = mesh.service(name, *listed, namespace=namespace)
+            self._service(
+                namespace, name, {"app": name}, tuple((port, said, port) for port, (said, _) in PORTS.items())
+            )
+        for more in MORE_SERVICES:
+            self._service(*more)
         mesh.state.on_config("EnvoyFilter", "ADDED", ONE_REQUEST_EACH)
         self._node = NodeProxy(
-            ((service["spec"]["clusterIP"], listen_port(port)), (mesh.ip(name), listen_port(port)))
-            for (_, name), service in self.services.items()
-            for port in PORTS
+            (
+                (service["spec"]["clusterIP"], listen_port(port["port"])),
+                [(mesh.ip(pod), listen_port(port["targetPort"])) for pod in self._behind(service)],
+            )
+            for service in self.services.values()
+            for port in service["spec"]["ports"]
         )
         self._applied: list[Object] = []
         self.settle()
         self._pool = ThreadPoolExecutor(8)
+
+    def _service(self, namespace: str, name: str, selector: dict[str, str], ports: tuple[ServicePort, ...]) -> None:
+        """A Service and its endpoints."""
+        listed = [{"name": said, "port": port, "targetPort": target} for port, said, target in ports]
+        service = self.mesh.service(name, *listed, namespace=namespace)
+        service["spec"]["selector"] = selector
+        self.mesh.state.on_service("MODIFIED", service)
+        self.services[namespace, name] = service
+        endpoints = [
+            {
+                "addresses": [self.mesh.ip(pod)],
+                "conditions": {"ready": True},
+                "targetRef": {"kind": "Pod", "name": pod, "namespace": namespace},
+            }
+            for pod in self._behind(service)
+        ]
+        labels = {"kubernetes.io/service-name": name}
+        found = [{"name": said, "port": target} for _, said, target in ports]
+        metadata = {"name": f"{name}-1", "namespace": namespace, "labels": labels}
+        self.mesh.state.on_slice("MODIFIED", {"metadata": metadata, "ports": found, "endpoints": endpoints})
+
+    def _behind(self, service: Object) -> list[str]:
+        """The pods that a Service selects."""
+        wanted, namespace = service["spec"]["selector"].items(), service["metadata"]["namespace"]
+        pods = (pod["metadata"] for pod in self.pods.values())
+        return [one["name"] for one in pods if one["namespace"] == namespace and wanted <= one["labels"].items()]
 
     def close(self) -> None:
         self._pool.shutdown()
@@ -201,7 +258,7 @@ class RealityWorld:
 
     # -- traffic
 
-    def counters(self) -> dict[str, dict[str, int]]:
+    def counters(self) -> Counters:
         """Connections and handshakes of every outbound cluster, by client."""
         return {
             name: sidecar.counters("cluster.outbound.*(ssl.handshake|upstream_cx_total)$")
@@ -212,17 +269,19 @@ class RealityWorld:
         """The outcome of one call on each edge."""
         return list(self._pool.map(lambda edge: self.call(*edge), edges))
 
-    def call(self, client: Group, target: Target, kind: RequestKind | None = None) -> Seen:
+    def call(self, client: Group, target: Target) -> Seen:
         """One call, of what the application behind the port speaks."""
-        kind = kind or PORTS[target.port][1]
-        pod = self.mesh.ip(client.workload.name)
-        service = self.services[target.namespace, target.name]
-        if client.injected:
-            address = captured_ip(pod, service["spec"]["clusterIP"])
-        else:
-            address = self.mesh.ip(target.name)
+        kind, pod = spoken(target), self.mesh.ip(client.workload.name)
+        port = target.port
+        if target.by_address:
+            address = target.host
+        elif client.injected:
+            address = captured_ip(pod, self.services[target.namespace, target.name]["spec"]["clusterIP"])
+        else:  # what kube-proxy does, without the change of the source address
+            group, port = random.choice(target.endpoints)
+            address = self.mesh.ip(group.workload.name)
         try:
-            with socket.create_connection((address, listen_port(target.port)), 5, source_address=(pod, 0)) as raw:
+            with socket.create_connection((address, listen_port(port)), 5, source_address=(pod, 0)) as raw:
                 return _speak(raw, kind, f"{target.name}.{target.namespace}")
         except (OSError, http.client.HTTPException) as error:
             return Seen(False, error=repr(error))
@@ -254,13 +313,17 @@ def _ask(raw: socket.socket, host: str) -> Seen:
     return Seen(True, 200, caller)
 
 
-def carried(before: dict[str, int], after: dict[str, int], target: Target) -> tuple[int, int]:
-    """(connections, handshakes) that a client's Envoy made to a port of a host since."""
-    name = f"cluster.outbound|{target.port}||{target.host}"
-    return tuple(  # type: ignore[return-value]
-        after.get(f"{name}.{what}", 0) - before.get(f"{name}.{what}", 0)
-        for what in ("upstream_cx_total", "ssl.handshake")
-    )
+Counters = dict[str, dict[str, int]]
+"""By client, what its Envoy counted."""
+
+
+def carried(before: Counters, after: Counters, client: Group, target: Target | None) -> tuple[int, int]:
+    """(connections, handshakes) that a client's Envoy made since, to a port of a host, or to anybody."""
+    was, becomes = (one.get(client.workload.name, {}) for one in (before, after))
+    prefix = f"cluster.outbound|{target.port}||{target.host}." if target else ""
+    grown = {name: value - was.get(name, 0) for name, value in becomes.items() if name.startswith(prefix)}
+    connections = sum(value for name, value in grown.items() if name.endswith("upstream_cx_total"))
+    return connections, sum(value for name, value in grown.items() if name.endswith("handshake"))
 
 
 def seen_outcome(seen: Seen, kind: RequestKind, client: Group, connections: int, handshakes: int) -> Outcome:
@@ -272,9 +335,20 @@ def seen_outcome(seen: Seen, kind: RequestKind, client: Group, connections: int,
     return Outcome.TLS if kind is TLS else Outcome.PLAINTEXT
 
 
+def spoken(target: Target) -> RequestKind:
+    """What the application behind a target speaks."""
+    return PORTS[target.endpoints[0][1]][1]
+
+
 def edges_of(mesh: DeclaredMesh) -> Iterator[tuple[Group, Target]]:
-    """All pairs of pods, over all ports."""
+    """All pairs of pods, over all ports of all Services; and two ports of each pod by its own address."""
     for target in mesh.servers:
         for client in mesh.clients:
-            if client is not target.endpoints[0][0]:
+            if client not in [group for group, _ in target.endpoints]:
                 yield client, target
+    for server in mesh.clients:
+        for port in (8001, 8002):
+            target = mesh.registry.target(server.workload.address, port)
+            for client in mesh.clients:
+                if client is not server:
+                    yield client, target

@@ -328,7 +328,8 @@ class Judge:
         """The way after the server's proxy has asked who calls."""
         caller, domain = client.workload, self.rules.settings.trust_domain
         identity = spiffe_id(domain, caller.namespace, caller.service_account) if guard.identified else ""
-        request = replace(guard.request, principal=identity.removeprefix("spiffe://"), source_ip=caller.address)
+        principal = identity.removeprefix("spiffe://")
+        request = replace(guard.request, principal=principal, source_ip=caller.address, trust_domains=(domain,))
         http = request.http
         found = access(guard.policies, request)
         if found.policy is None:

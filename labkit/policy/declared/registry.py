@@ -91,6 +91,7 @@ class Registry:
         self._services = sorted(kinds["Service"], key=_service_age)
         self._service_entries = list(entries)
         self._inbound: dict[tuple[int, int], Protocol] | None = None
+        self._addressed: dict[tuple[str, int, str], Target] = {}
 
     @cached_property
     def targets(self) -> list[Target]:
@@ -157,7 +158,9 @@ class Registry:
                 next_step=f"Its ports: {', '.join(str(one.port) for one in known)}.",
                 port=port,
             )
-        if by_address := self._pod_address(reference, port, namespace):
+        by_address = self._addressed.get((reference, port, namespace)) or self._pod_address(reference, port, namespace)
+        if by_address:
+            self._addressed[reference, port, namespace] = by_address  # answers are remembered by the very target
             return by_address
         raise InputError(
             f"There is no Service, host or workload {reference!r}.",
