@@ -18,6 +18,7 @@ from labkit.errors import InputError
 from labkit.outcomes import DecidingPolicy, Scope
 from labkit.policy.claims import claim_path, claim_texts, principal_matches
 from labkit.policy.configs import Meta, read_meta
+from labkit.policy.identity import TRUST_DOMAIN, principals_meant, trust_domains_meant
 from labkit.policy.peer_authentication import ROOT_NAMESPACE
 from labkit.policy.selection import selected, selector_labels
 from labkit.policy.workload import Workload
@@ -206,6 +207,8 @@ class Request:
     claims: Mapping[str, Any] = field(default_factory=dict)
     """What the caller's token says, if it has one that was accepted."""
     http: bool = True
+    trust_domains: tuple[str, ...] = (TRUST_DOMAIN,)
+    """The mesh's own, and its aliases."""
 
 
 @dataclass(frozen=True)
@@ -314,6 +317,13 @@ def _test(condition: Condition, request: Request) -> Callable[[str], bool]:
         return lambda value: any(text_matches(value, one) for one in texts)
     if key == "operation.host":
         return lambda value: text_matches(value.lower(), found)
+    if key == "operation.path":
+        return lambda value: path_matches(value, found)
+    if key == "source.principal":
+        known = request.trust_domains
+        return lambda value: any(text_matches(one, found) for one in principals_meant(value, known))
+    if key == "source.trustDomain":
+        return lambda value: any(text_matches(one, found) for one in trust_domains_meant(value, request.trust_domains))
     return lambda value: text_matches(value, found)
 
 
@@ -326,6 +336,21 @@ def text_matches(pattern: str, text: str) -> bool:
     if pattern.endswith("*"):
         return bool(text) and text.startswith(pattern[:-1])
     return text == pattern
+
+
+def is_path_template(pattern: str) -> bool:
+    """Whether a path is written as a template: `{*}` for one segment, `{**}` for any number of them."""
+    return "{*}" in pattern or "{**}" in pattern
+
+
+# pilot/pkg/security/authz/matcher/template.go ; Envoy's UriTemplateMatchConfig
+def path_matches(pattern: str, path: str) -> bool:
+    """Whether a path matches a text with `*` at one end, or a template."""
+    if not is_path_template(pattern):
+        return text_matches(pattern, path)
+    parts = re.split(r"(\{\*\*?\})", pattern)
+    steps = {"{*}": "[^/]+", "{**}": ".*"}
+    return re.fullmatch("".join(steps.get(part) or re.escape(part) for part in parts), path) is not None
 
 
 def in_block(address: str, block: str) -> bool:

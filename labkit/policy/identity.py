@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from labkit.errors import InputError
@@ -65,3 +65,36 @@ def trust_domain_san_prefixes(
     """
     domains = dict.fromkeys(domain for domain in (trust_domain, *aliases, *ca_trust_domains) if domain)
     return tuple(f"spiffe://{domain}/" for domain in domains)
+
+
+# pilot/pkg/security/trustdomain/bundle.go
+def principals_meant(principal: str, trust_domains: Sequence[str]) -> tuple[str, ...]:
+    """The principals that a policy means by one: the mesh's trust domain and its aliases (in this order) are one.
+
+    `cluster.local` stands for the mesh's own trust domain, whatever it is called. What is no whole
+    `domain/ns/x/sa/y`, or has `*` for a domain, is kept as it is written; so is a domain that nobody here has.
+    """
+    parts = principal.split("/")
+    if len(parts) != 5 or parts[0] == "*":
+        return (principal,)
+    written, rest = parts[0], "/".join(parts[1:])
+    if written != TRUST_DOMAIN and not any(_alike(written, one) for one in trust_domains):
+        return (principal,)
+    found = (principal if _ends(one, written) else f"{one}/{rest}" for one in trust_domains)
+    return tuple(dict.fromkeys(found))
+
+
+def trust_domains_meant(written: str, trust_domains: Sequence[str]) -> tuple[str, ...]:
+    """The trust domains that a policy means by one."""
+    return tuple(trust_domains) if written in trust_domains else (written,)
+
+
+def _alike(one: str, other: str) -> bool:
+    return one == other or any(
+        _ends(*pair) or (pair[1].endswith("*") and pair[0].startswith(pair[1][:-1]))
+        for pair in ((one, other), (other, one))
+    )
+
+
+def _ends(text: str, pattern: str) -> bool:
+    return pattern.startswith("*") and text.endswith(pattern[1:])

@@ -18,8 +18,9 @@ from labkit.embedded.controlplane.translation.filters import typed
 from labkit.embedded.controlplane.translation.jwt import claim, text_claim
 from labkit.embedded.controlplane.translation.model import MeshConfig, Sidecar, Snapshot
 from labkit.embedded.envoy_messages import Config
-from labkit.policy.authorization import Action, AuthorizationPolicy, Condition, Rule
+from labkit.policy.authorization import Action, AuthorizationPolicy, Condition, Rule, is_path_template
 from labkit.policy.claims import Kind, TextPattern, request_principal
+from labkit.policy.identity import principals_meant, trust_domains_meant
 from labkit.policy.selection import selected
 
 FIRST = (Action.CUSTOM,)
@@ -112,7 +113,11 @@ def _matchers(mesh: MeshConfig, condition: Condition, value: str) -> list[Config
     """What one value becomes; several where a trust domain has aliases."""
     key = condition.key
     if key == "source.principal":
-        return [_authenticated(_text(one, prefix="spiffe://")) for one in _with_aliases(mesh, value)]
+        meant = principals_meant(value, _trust_domains(mesh))
+        return [_authenticated(_text(one, prefix="spiffe://")) for one in meant]
+    if key == "source.trustDomain":
+        meant = trust_domains_meant(value, _trust_domains(mesh))
+        return [_authenticated({"safe_regex": {"regex": f"spiffe://{_words(one)}/.*"}}) for one in meant]
     if key in _IDENTITY:
         return [_authenticated({"safe_regex": {"regex": _IDENTITY[key](value)}})]
     if key in ("source.ip", "remote.ip"):
@@ -123,6 +128,8 @@ def _matchers(mesh: MeshConfig, condition: Condition, value: str) -> list[Config
         return [{"destination_port": addresses.listen_port(int(value))}]
     if key == "connection.sni":
         return [{"requested_server_name": _text(value)}]
+    if key == "operation.path" and is_path_template(value):
+        return [{"uri_template": _template(value)}]
     if key == "operation.path":
         return [{"url_path": {"path": _text(value)}}]
     if key == "operation.method":
@@ -158,15 +165,20 @@ def _words(value: str) -> str:
 
 _IDENTITY = {
     "source.namespace": lambda value: f".*/ns/{_words(value)}/.*",
-    "source.trustDomain": lambda value: f"spiffe://{_words(value)}/.*",
-    "source.serviceAccount": lambda value: ".*/ns/{}/sa/{}".format(*(_words(one) for one in value.split("/", 1))),
+    # An identity may have further parts, in between and behind.
+    "source.serviceAccount": lambda value: "spiffe://.+/ns/{}/(.+/|)sa/{}(/.+)?".format(
+        *(_words(one) for one in value.split("/", 1))
+    ),
 }
 
 
-def _with_aliases(mesh: MeshConfig, principal: str) -> list[str]:
-    domain, slash, rest = principal.partition("/")
-    domains = (mesh.trust_domain, *mesh.trust_domain_aliases)
-    return [f"{one}/{rest}" for one in domains] if slash and domain in domains else [principal]
+def _trust_domains(mesh: MeshConfig) -> tuple[str, ...]:
+    return (mesh.trust_domain, *mesh.trust_domain_aliases)
+
+
+def _template(path: str) -> Config:
+    message = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"
+    return typed("uri-template", message, path_template=path.replace("{*}", "*").replace("{**}", "**"))
 
 
 def _authenticated(name: Config) -> Config:
