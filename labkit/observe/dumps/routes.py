@@ -23,8 +23,9 @@ def select(dump: Dump, wanted: Wanted) -> list[Config]:
     return sorted(named, key=lambda one: _order(str(one.get("name") or "")))
 
 
-def _order(name: str) -> tuple[bool, int, str]:
-    return (not name.isdigit(), int(name) if name.isdigit() else 0, name)
+def _order(name: str) -> tuple[bool, int, bool, str]:
+    # Those without a name are of the proxy itself; istioctl lists them last, too.
+    return (not name.isdigit(), int(name) if name.isdigit() else 0, not name, name)
 
 
 def rows(configs: Iterable[Config]) -> Iterator[tuple[str, str, str, str, str]]:
