@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -28,7 +28,7 @@ from labkit.cluster.kinds import POD
 from labkit.errors import LabError
 from labkit.observe import metrics
 from labkit.observe.exposition import Sample
-from labkit.observe.objects import PROXY, name_of, namespace_of, workload_name
+from labkit.observe.objects import PROXY, is_gateway, name_of, namespace_of, workload_name
 from labkit.outcomes import Observation
 
 STATISTICS, LOG, CLIENT, PROBE = "listener statistics", "access log", "client's proxy", "probe"
@@ -41,11 +41,12 @@ MEANINGS = {
     "ssl_fail_verify_error": "a client certificate of an authority that is not trusted",
     "ssl_fail_verify_san": "a client certificate with another name than required",
 }
+AT_GATEWAYS = "no filter chain took it: plaintext where TLS is required, or a name that no server has"
 CUT_FLAGS = {"UC": "the server's side cut the connection", "UF": "no connection came about", "URX": "retries exhausted"}
 
 _PREFIX = "envoy_listener_"
 _INBOUND_PORT = 15006
-_OWN_PORTS = frozenset({15001, 15020, 15021, 15053, 15090})
+_OWN_PORTS = frozenset({15000, 15001, 15004, 15020, 15021, 15053, 15090})
 LINES = 2000
 """So many lines of each proxy's log are read."""
 
@@ -83,9 +84,10 @@ def look(cluster: Cluster, namespaces: Iterable[str] = (), tried: Iterable[Obser
     seen = metrics.scrape(cluster, chosen, pattern="istio_requests_total")
     names = addresses(cluster.objects(POD))
     workloads = {f"{namespace_of(pod)}/{name_of(pod)}": f"{namespace_of(pod)}/{workload_name(pod)}" for pod in pods}
+    gateways = {f"{namespace_of(pod)}/{name_of(pod)}" for pod in pods if is_gateway(pod)}
     found = [
-        *by_statistics(counted.samples, workloads),
-        *by_logs(_logs(cluster, pods), workloads, names),
+        *by_statistics(counted.samples, workloads, gateways),
+        *by_logs(_logs(cluster, pods), workloads, names, gateways),
         *by_clients(seen.samples),
         *by_probes(tried),
     ]
@@ -127,38 +129,48 @@ def addresses(pods: Iterable[Obj]) -> dict[str, str]:
 # -- what each of them says; pure
 
 
-def by_statistics(samples: Iterable[Sample], workloads: Mapping[str, str]) -> list[Refusal]:
-    """What listeners counted, added up over the pods of a workload."""
+def by_statistics(
+    samples: Iterable[Sample], workloads: Mapping[str, str], gateways: Collection[str] = ()
+) -> list[Refusal]:
+    """What listeners counted, added up over the pods of a workload; `gateways` are the pods that are some."""
     counts: Counter[tuple[str, str]] = Counter()
     for sample in samples:
-        why = MEANINGS.get(sample.name.removeprefix(_PREFIX))
-        if why and sample.value and _takes_from_outside(sample.labels.get("envoy_listener_address", "")):
-            counts[workloads.get(sample.pod, sample.pod), why] += int(sample.value)
+        name = sample.name.removeprefix(_PREFIX)
+        gateway = sample.pod in gateways
+        if name in MEANINGS and sample.value and _takes_from_outside(sample.labels, gateway=gateway):
+            counts[workloads.get(sample.pod, sample.pod), _why(name, gateway=gateway)] += int(sample.value)
     return [Refusal(server, "", why, count, STATISTICS) for (server, why), count in sorted(counts.items())]
 
 
-def _takes_from_outside(address: str) -> bool:
-    """Whether a listener is where others arrive: 15006 of a sidecar, or any port of a gateway that is open to all."""
-    host, _, port = address.rpartition("_")
+def _why(name: str, *, gateway: bool) -> str:
+    return AT_GATEWAYS if gateway and name == "no_filter_chain_match" else MEANINGS[name]
+
+
+def _takes_from_outside(labels: Mapping[str, str], *, gateway: bool) -> bool:
+    """Whether a listener is where others arrive: 15006 of a sidecar, any port of a gateway but the proxy's own."""
+    port = labels.get("envoy_listener_address", "").rpartition("_")[2]
     if not port.isdigit():
         return False
-    return int(port) == _INBOUND_PORT or (host == "0.0.0.0" and int(port) not in _OWN_PORTS)
+    return int(port) == _INBOUND_PORT or (gateway and int(port) not in _OWN_PORTS)
 
 
-def by_logs(logs: Iterable[tuple[str, str]], workloads: Mapping[str, str], names: Mapping[str, str]) -> list[Refusal]:
+def by_logs(
+    logs: Iterable[tuple[str, str]],
+    workloads: Mapping[str, str],
+    names: Mapping[str, str],
+    gateways: Collection[str] = (),
+) -> list[Refusal]:
     """The refused connections of access logs, by server and client."""
-    counts: Counter[tuple[str, str]] = Counter()
-    last: dict[tuple[str, str], str] = {}
+    counts: Counter[tuple[str, str, str]] = Counter()
+    last: dict[tuple[str, str, str], str] = {}
     for pod, text in logs:
+        why = _why("no_filter_chain_match", gateway=pod in gateways)
         for time, remote in refused_lines(text):
             address = remote.rpartition(":")[0].strip("[]")
-            key = workloads.get(pod, pod), names.get(address, address)
+            key = workloads.get(pod, pod), names.get(address, address), why
             counts[key] += 1
             last[key] = max(time, last.get(key, ""))
-    why = MEANINGS["no_filter_chain_match"]
-    return [
-        Refusal(server, client, why, n, LOG, last[server, client]) for (server, client), n in sorted(counts.items())
-    ]
+    return [Refusal(*key, count, LOG, last[key]) for key, count in sorted(counts.items())]
 
 
 def refused_lines(text: str) -> Iterator[tuple[str, str]]:

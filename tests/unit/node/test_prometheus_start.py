@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +236,12 @@ def test_what_is_watched_follows_namespaces_and_selectors() -> None:
     assert discovery.paths_of("pods", wanted)[0] == "/api/v1/namespaces/a/pods?labelSelector=app%3Dweb"
     assert discovery.paths_of("endpoints", wanted)[1].endswith("endpoints?fieldSelector=metadata.name%3Dx")
     assert discovery.paths_of("pods", {"role": "pod"}) == ["/api/v1/pods"]
+
+
+def test_without_the_program_the_pod_says_what_to_do_instead(tmp_path: Path) -> None:
+    environment = {"PATH": str(tmp_path), "POD_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, start.__file__], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == start.NOT_FOUND
+    assert "no program 'prometheus'" in done.stderr and "lab.metrics()" in done.stderr

@@ -8,6 +8,7 @@ import pytest
 
 from labkit.observe.exposition import read_page
 from labkit.observe.refusals import (
+    AT_GATEWAYS,
     CLIENT,
     LOG,
     MEANINGS,
@@ -66,19 +67,22 @@ def test_listener_statistics_of_all_pods_of_a_workload_are_added_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "counts"),
+    ("address", "of_sidecar", "of_gateway"),
     [
-        ("10.1.0.4_15006", True),
-        ("0.0.0.0_8443", True),  # a gateway's port
-        ("10.1.0.10_5000", False),  # where the application itself sends
-        ("0.0.0.0_15001", False),
-        ("0.0.0.0_15090", False),
-        ("/run/p/3/relay.sock", False),
-        ("", False),
+        ("10.1.0.4_15006", True, True),
+        ("0.0.0.0_8443", False, True),
+        ("10.1.0.10_5000", False, True),  # of a sidecar: where the application itself sends
+        ("0.0.0.0_15001", False, False),
+        ("0.0.0.0_15090", False, False),
+        ("/run/p/3/relay.sock", False, False),
+        ("", False, False),
     ],
 )
-def test_only_listeners_where_others_arrive_count(address: str, counts: bool) -> None:
-    assert bool(counted(("shop/store-1", statistics("", address, no_filter_chain_match=1)))) is counts
+def test_only_listeners_where_others_arrive_count(address: str, of_sidecar: bool, of_gateway: bool) -> None:
+    page = statistics("", address, no_filter_chain_match=1)
+    assert bool(counted(("shop/store-1", page))) is of_sidecar
+    at_gateway = by_statistics(read_page(page, "shop/gate-1"), {}, {"shop/gate-1"})
+    assert [one.why for one in at_gateway] == [AT_GATEWAYS] * of_gateway
 
 
 def test_the_access_log_names_the_client() -> None:
