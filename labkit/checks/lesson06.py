@@ -9,6 +9,7 @@ from labkit.checks.evidence import RETURNED, gateway_door
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.observe.declared import mode_of
+from labkit.observe.mesh import mesh_status
 from labkit.observe.objects import take_snapshot
 from labkit.observe.traffic import probe
 from labkit.outcomes import Observation, Outcome
@@ -85,7 +86,7 @@ def subsets_idle(rule: Any, v1: Observation, v2: Observation) -> Judgement:
 def mesh_strict(mode: str, outside: Observation) -> Judgement:
     """The mesh's own policy is STRICT, so a stranger is refused in every namespace."""
     good = mode == "STRICT" and outside.exit_code == 56
-    hint = "The policy belongs into the mesh's root namespace, has no selector and one place: mesh-strict.yaml."
+    hint = "The policy belongs into the mesh's root namespace, has no selector and one place: root/strict.yaml."
     return Judgement(good, "the mesh is STRICT, curl-outside is reset", f"mode {mode}; {_seen(outside)}", hint)
 
 
@@ -108,7 +109,7 @@ def sides_agree(mode: str, v1: Observation, v2: Observation) -> Judgement:
 
 def echo_through_gateway(echo: Observation, v1: Observation, v2: Observation) -> Judgement:
     """A server without a sidecar answers through the gateway."""
-    hint = "Apply manifests/lessons/06/echo-gateway.yaml, and delete mutual-everywhere.yaml if it is there."
+    hint = "Apply manifests/lessons/06/echo-gateway.yaml, and delete root/mutual-everywhere.yaml if it is there."
     return Judgement(echo.http_status == 200, "200 from echoserver through the gateway", _seen(echo), hint)
 
 
@@ -116,7 +117,7 @@ def echo_lost(echo: Observation, v1: Observation, v2: Observation) -> Judgement:
     """The gateway sends mTLS to a server that cannot read it; the others go on."""
     good = echo.http_status == 503 and _is(v1, Outcome.MTLS) and _is(v2, Outcome.MTLS)
     observed = f"echoserver: {_seen(echo)}; v1: {_seen(v1)}; v2: {_seen(v2)}"
-    hint = "Apply manifests/lessons/06/mutual-everywhere.yaml, in the mesh's root namespace."
+    hint = "Apply manifests/lessons/06/root/mutual-everywhere.yaml, in the mesh's root namespace."
     return Judgement(good, "echoserver: 503; name: 200 by mTLS", observed, hint)
 
 
@@ -130,7 +131,7 @@ def one_exception(_attempt: Any, rule: Any, echo: Observation, v1: Observation, 
 
 
 def _exception(cluster: Cluster) -> tuple[Any, ...]:
-    return cluster.find("DestinationRule", "default", "istio-system"), *_echo(cluster)
+    return cluster.find("DestinationRule", "default", mesh_status(cluster).namespace), *_echo(cluster)
 
 
 def _disables_v1(rule: Any) -> bool:

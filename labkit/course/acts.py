@@ -16,6 +16,16 @@ def apply(source: Any, namespace: str | None = None) -> Act:
     return lambda lab: lab.apply(source, namespace)
 
 
+def apply_to_mesh(source: Any) -> Act:
+    """`lab.apply` into the mesh's root namespace, which has another name on some platforms."""
+    return lambda lab: lab.apply(source, lab.mesh_status().namespace)
+
+
+def delete_from_mesh(source: Any) -> Act:
+    """`lab.delete` in the mesh's root namespace."""
+    return lambda lab: lab.delete(source, lab.mesh_status().namespace)
+
+
 def delete(source: Any, namespace: str | None = None) -> Act:
     """`lab.delete`: the same sources, or "peerauthentication/default" and a namespace."""
     return lambda lab: lab.delete(source, namespace)

@@ -1,6 +1,6 @@
 """Lesson 06: the client's side of mTLS, and a mode for the whole mesh."""
 
-from labkit.course.acts import apply, delete, look, mode, run
+from labkit.course.acts import apply, apply_to_mesh, delete_from_mesh, look, mode
 from labkit.course.model import Lesson, Prediction, Question, Step, World, by_outcome, by_status
 
 MANIFESTS = "manifests/lessons/06"
@@ -25,7 +25,7 @@ LESSON = Lesson(
         ),
         Step(
             "Say STRICT for the whole mesh",
-            apply(f"{MANIFESTS}/mesh-strict.yaml"),
+            apply_to_mesh(f"{MANIFESTS}/root/strict.yaml"),
             ("06-mesh-strict", "06-sides-disagree"),
             covers=("D9",),
         ),
@@ -37,13 +37,13 @@ LESSON = Lesson(
         ),
         Step(
             "Send mTLS to everybody",
-            apply(f"{MANIFESTS}/mutual-everywhere.yaml"),
+            apply_to_mesh(f"{MANIFESTS}/root/mutual-everywhere.yaml"),
             ("06-echo-lost",),
             covers=("D10",),
         ),
         Step(
             "Take that rule back",
-            run(delete(f"{MANIFESTS}/mutual-everywhere.yaml")),
+            delete_from_mesh(f"{MANIFESTS}/root/mutual-everywhere.yaml"),
             ("06-echo-through-gateway",),
         ),
     ),

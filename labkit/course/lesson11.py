@@ -1,6 +1,6 @@
 """Lesson 11: who may call whom, by host and by identity."""
 
-from labkit.course.acts import apply
+from labkit.course.acts import apply, apply_to_mesh
 from labkit.course.model import Lesson, Prediction, Question, Step, World, by_status
 
 MANIFESTS = "manifests/lessons/11"
@@ -11,7 +11,9 @@ LESSON = Lesson(
     world=World(gateway=True, applications=("curl-outside", "sentences", "callers")),
     steps=(
         Step("Open the door for every host", apply(f"{MANIFESTS}/gateway.yaml"), ("11-any-host",)),
-        Step("Let one family of hosts in", apply(f"{MANIFESTS}/hosts.yaml"), ("11-hosts",), covers=("D14",)),
+        Step(
+            "Let one family of hosts in", apply_to_mesh(f"{MANIFESTS}/root/hosts.yaml"), ("11-hosts",), covers=("D14",)
+        ),
         Step("Let one identity call age", apply(f"{MANIFESTS}/age-callers.yaml"), ("11-identity",)),
         Step("Deny an identity", apply(f"{MANIFESTS}/name-denies.yaml"), ("11-deny-leaks",)),
         Step("Ask everybody for a certificate", apply(f"{MANIFESTS}/strict.yaml"), ("11-no-leak",)),

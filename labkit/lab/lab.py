@@ -98,7 +98,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from labkit.cluster import Cluster, Obj, open_cluster
 from labkit.cluster.cluster import WAIT_SECONDS, Change
-from labkit.cluster.kinds import DEPLOYMENT, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
+from labkit.cluster.kinds import DEPLOYMENT, DESTINATION_RULE, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
 from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
 from labkit.errors import InputError, LabError
 from labkit.lab.analysis import Analyses
@@ -408,6 +408,9 @@ class Lab(
             return declared.declared_mode(snapshot, pod, port)
 
         settling.wait_until_settled(self.cluster, pods, expected)
+        # Between proxies plaintext is sent, and kept open, only where a DestinationRule asks for it.
+        if self.cluster.objects(DESTINATION_RULE):
+            settling.wait_until_drained(self.cluster, pods)
 
     def _drain(self, changes: Sequence[Change]) -> None:
         """Wait for the connections that still follow what was said before at the server's side."""

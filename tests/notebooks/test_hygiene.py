@@ -116,7 +116,7 @@ class TestForm:
 
     def test_text_does_not_speak_of_this_projects_making(self, path):
         text = "\n".join(cell.source for cell in read(path).cells)
-        assert re.findall(r"(?i)\b(todo|fixme|lorem|coverage row)\b|/tmp/|/home/|/root/", text) == []
+        assert re.findall(r"(?i)\b(todo|fixme|lorem|coverage row)\b|(?<!\w)/(?:tmp|home|root)/", text) == []
 
 
 @every_lesson
@@ -235,5 +235,6 @@ def test_the_strict_manifest_in_the_lesson_is_the_one_in_manifests():
 def test_manifests_are_plain_objects_that_name_their_namespace(path: Path):
     for document in yaml.safe_load_all(path.read_text()):
         assert {"apiVersion", "kind", "metadata"} <= document.keys()
-        if document["kind"] not in ("Namespace", "ClusterRole", "ClusterRoleBinding"):
+        # What is for the mesh's root namespace is applied with -n: it has another name on some platforms.
+        if document["kind"] not in ("Namespace", "ClusterRole", "ClusterRoleBinding") and path.parent.name != "root":
             assert document["metadata"]["namespace"]
