@@ -16,13 +16,14 @@ from labkit.embedded.addresses import FIRST_BLOCK, LAST_BLOCK
 from labkit.embedded.blocks import is_free
 from labkit.embedded.envoy import envoy_binary
 from labkit.embedded.paths import labkit_home, private_dir
+from labkit.embedded.wire import steering
 from labkit.errors import LabError
 from labkit.findings import Finding
 
 
 def examine() -> list[Finding]:
     """Everything that an embedded cluster needs of a machine, in the order in which a lack would be met."""
-    return [_envoy(), _curl(), _loopback(), _state_directory(), _open_files(), _watches()]
+    return [_envoy(), _curl(), _loopback(), _state_directory(), _open_files(), _watches(), _captures()]
 
 
 def _envoy() -> Finding:
@@ -76,6 +77,11 @@ def _watches() -> Finding:
     limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
     mend = "As administrator: sysctl fs.inotify.max_user_instances=128"
     return Finding("inotify instances", limit >= 16, False, f"limit {limit} per user", mend)
+
+
+def _captures() -> Finding:
+    mend = "A machine or container with a Linux kernel of its own; sandboxes such as gVisor lack what captures need."
+    return Finding("Captures", steering.works(), False, "SO_ATTACH_REUSEPORT_CBPF", mend)
 
 
 def _short(path: Path) -> str:

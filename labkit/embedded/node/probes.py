@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.embedded.addresses import listen_port
+from labkit.embedded.addresses import block_of, listen_port, node_ip
 from labkit.embedded.node.environment import ContainerConfigError
 
 FIRST_INTERVAL = 0.025
@@ -100,7 +100,9 @@ async def _dial(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect, and say of a failure what a kubelet says: with the port that the manifest names."""
     try:
-        return await asyncio.open_connection(host, listen_port(declared), ssl=tls)
+        # Probes come from the node's address, as a kubelet's do. Elsewhere than in pods (`host` of a probe) from any.
+        source = (node_ip(block_of(host)), 0) if host.startswith("127.") and host != "127.0.0.1" else None
+        return await asyncio.open_connection(host, listen_port(declared), ssl=tls, local_addr=source)
     except ConnectionError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise ConnectionError(f"dial tcp {host}:{declared}: connect: {reason}") from error

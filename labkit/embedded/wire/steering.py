@@ -79,6 +79,17 @@ def shared_listener(address: Address) -> socket.socket:
     return sock
 
 
+def works() -> bool:
+    """Whether this kernel takes such programs."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            attach(sock, to_hop(1))
+        except MachineError:
+            return False
+        return True
+
+
 def is_marked(accepted: socket.socket) -> bool:
     """Whether a connection that came to a hop is one that a hop has opened: then there is no server any more.
 
