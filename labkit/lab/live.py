@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from labkit.lab.knobs import Knobs
@@ -29,8 +30,12 @@ class Live(Knobs):
             self._followed = LiveMesh(self.cluster.another)
         return self._followed
 
-    def live_map(self, *namespaces: str, special: bool = True) -> LiveMap:
-        """The encryption map of some namespaces, or of all, that redraws while the mesh changes."""
+    def live_map(self, *namespaces: str, special: bool = True, forwards: Iterable[str] = ()) -> LiveMap:
+        """The encryption map of some namespaces, or of all, that redraws while the mesh changes.
+
+        `special` shows the kubelet's probes and Prometheus' scrapes, `forwards` where port-forwards lead to, as
+        "namespace/workload:port".
+        """
         from labkit.live.view import LiveView
         from labkit.observe.objects import take_snapshot
         from labkit.widgets.live_map import LiveMap
@@ -40,7 +45,7 @@ class Live(Knobs):
         view: list[LiveView] = []
 
         def follow(show: Any) -> LiveView:
-            view.append(LiveView(self.live, namespaces, show, special=special))
+            view.append(LiveView(self.live, namespaces, show, special=special, forwards=forwards))
             return view[0]
 
         mesh = self.live

@@ -247,6 +247,7 @@ class _Run:
         self._stopped = False
         self._painting = False
         self._painted = 0.0
+        self._took = 0.0
         self._probing: asyncio.Task[None] | None = None
         self._ledger_version = -1
         self._idle = False
@@ -317,14 +318,18 @@ class _Run:
     def _paint_soon(self) -> None:
         if not self._painting:
             self._painting = True
-            wait = max(GATHER_SECONDS, self._painted + PAINT_SECONDS - time.monotonic())
+            # A large mesh takes longer to paint, and is painted less often: never more than a fifth of the time.
+            pause = max(PAINT_SECONDS, 4 * self._took)
+            wait = max(GATHER_SECONDS, self._painted + pause - time.monotonic())
             self._loop.call_later(wait, self._paint)
 
     def _paint(self) -> None:
         self._painting = False
-        self._painted = time.monotonic()
+        started = time.monotonic()
         self._ledger_version = self._mesh.ledger.version
         self._mesh._tell()
+        self._painted = time.monotonic()
+        self._took = self._painted - started
 
     async def _beat(self) -> None:
         """Once a second: metrics, the sliding window of counts, edges that nobody tries."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from labkit.errors import LabError
@@ -34,8 +35,17 @@ TIMELINE_SECONDS = 1.0
 class LiveView:
     """A map of some namespaces that follows a mesh. `show` is called with frames, in the mesh's thread."""
 
-    def __init__(self, mesh: LiveMesh, namespaces: Sequence[str], show: Show, *, special: bool = True) -> None:
+    def __init__(
+        self,
+        mesh: LiveMesh,
+        namespaces: Sequence[str],
+        show: Show,
+        *,
+        special: bool = True,
+        forwards: Iterable[str] = (),
+    ) -> None:
         self.mesh = mesh
+        self.forwards = tuple(forwards)
         self.namespaces = tuple(namespaces)
         self.layer = Layer.BOTH
         self.resolve = True
@@ -55,6 +65,7 @@ class LiveView:
         self._topology: Any = None
         self._timeline_at = 0.0
         self._targets: list[tuple[Call, str]] = []
+        self._met: dict[Call, float] = {}
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -131,19 +142,37 @@ class LiveView:
             return dict(self._sent)
 
     def _look(self, snapshot: Snapshot) -> None:
+        counted = self.mesh.counted()
         model = make_map(
             snapshot,
             self.mesh.seen(),
-            counted=self.mesh.counted(),
+            list(self._met),
+            counted=counted,
             special=self.special,
+            forwards=self.forwards,
             resolve=self.resolve,
-            title="Encryption map",
         )
+        model = self._with_memory(model, time.time())
         self._targets = list(targets_of(model, snapshot))
         self.mesh.servers.update({(edge.service, edge.port): edge.server for edge in model.edges if edge.service})
         if model != self.model:
             self.model = model
             self._remember(time.time(), model)
+
+    def _with_memory(self, model: MapModel, now: float) -> MapModel:
+        """Calls that were met once stay on the map, and fade while nobody makes them: nothing jumps when they end."""
+        for edge in model.edges:
+            if edge.counts.total and edge.service:
+                self._met[Call(edge.client, edge.service, edge.port)] = now
+        for call in [call for call, when in self._met.items() if when < now - KEPT_SECONDS]:
+            del self._met[call]
+        edges = tuple(
+            replace(edge, stale=True)
+            if not edge.tried and Call(edge.client, edge.service, edge.port) in self._met
+            else edge
+            for edge in model.edges
+        )
+        return replace(model, edges=edges)
 
     def _remember(self, now: float, model: MapModel) -> None:
         if self._past and int(self._past[-1][0]) == int(now):  # one map a second is enough to step through
@@ -181,7 +210,7 @@ class LiveView:
 
     def _line(self, shown: MapModel) -> str:
         if self.mesh.problem:
-            return f"The cluster does not answer: {self.mesh.problem} The map follows again when it is back."
+            return f"{self.mesh.problem} The map follows again when it is back."
         if self.moment is not None:
             clock = time.strftime("%H:%M:%S", time.localtime(self.moment))
             return f"As it was at {clock}. {shown.summary()}"

@@ -65,7 +65,7 @@ def _masthead(model: MapModel, width: float) -> str:
     return (
         f'<g class="lkm-box-head" data-box=""><title>{escape(style["title"])}</title>'
         f'<text class="lkm-ink" x="{MARGIN:g}" y="28" font-size="13.5" font-weight="650">{escape(box.name)}</text>'
-        f'<g class="lkm-chip-at" transform="translate({MARGIN + 8.2 * len(box.name) + 10:.1f} 14)">{style["chip"]}</g>'
+        f'<g class="lkm-chip-at" transform="translate({MARGIN + 9.2 * len(box.name) + 12:.1f} 14)">{style["chip"]}</g>'
         f'<text class="lkm-soft lkm-by" x="{width - MARGIN:.1f}" y="28" font-size="11" text-anchor="end">'
         f"{escape(style['by'])}</text></g>"
     )

@@ -313,7 +313,7 @@ def layered(model: MapModel, layer: Layer) -> MapModel:
 
 
 def concealed(model: MapModel) -> MapModel:
-    """The map before the learner has committed: every call is drawn, and no state is told. Modes stay: they are known."""
+    """The map before the learner has committed: every call is drawn and no state is told. Modes are known, and stay."""
     edges = tuple(
         MapEdge(e.client, e.server, e.port, EdgeState.NOT_TRIED, kind=e.kind, service=e.service) for e in model.edges
     )

@@ -205,7 +205,7 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
                 words.append(f"{sent.client} sends {sent.rps:g}/s")
         self._words = "; ".join(words)
         if settings.problem:
-            self.result.value = _message(f"The cluster does not answer: {settings.problem}", bad=True)
+            self.result.value = _message(settings.problem, bad=True)
 
     def _fill_narrow(self) -> None:
         if not getattr(self, "_narrow", None) or not getattr(self, "_modes", None):
