@@ -620,10 +620,16 @@ class Lab(
         from labkit.widgets import ModePanel
 
         self.cluster.get(NAMESPACE, namespace)
+
+        def read() -> str:
+            snapshot = self.live.snapshot() or objects.take_snapshot(self.cluster)
+            return declared.mode_of(snapshot, namespace)
+
         return ModePanel(
             namespace,
-            read=lambda: self.mtls_mode(namespace),
+            read=read,
             write=lambda mode: self.set_mtls_mode(mode, namespace),
+            subscribe=lambda listener: self.live.subscribe(listener, lambda: ()),
         )
 
     def predict_panel(self, client: str, url: str) -> Any:

@@ -38,8 +38,4 @@ class Console(ipywidgets.HBox):  # type: ignore[misc]  # the package has no type
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         self.map.displayed()
-        bundle = _with_text(super()._repr_mimebundle_(**options), self.text)
-        picture = {"image/svg+xml": self.map.now.svg}
-        if isinstance(bundle, tuple):
-            return ({**picture, **bundle[0]}, *bundle[1:])
-        return {**picture, **bundle}
+        return _with_text(super()._repr_mimebundle_(**options), self.text, self.map.now.svg)

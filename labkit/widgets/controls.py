@@ -14,6 +14,7 @@ from typing import Any
 import ipywidgets
 
 from labkit.errors import LabError
+from labkit.views.switches import draw_switches
 from labkit.widgets.mode_panel import _TELLS, MODES, _with_text
 from labkit.widgets.presence import Presence
 
@@ -326,6 +327,13 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
         """The settings in words."""
         return f"Controls. {self._words or 'No mesh is installed'}."
 
+    @property
+    def picture(self) -> str:
+        """The modes as SVG."""
+        rows = [("whole mesh", MODES, self._shown.mesh.own)] if self._shown and self._shown.mesh else []
+        rows += [(name, MODES, mode.own) for name, mode, _ in self._shown.namespaces] if self._shown else []
+        return draw_switches(rows)
+
     def start(self) -> None:
         """Follow the cluster: as soon as a page shows the controls, by itself."""
         if self._leave is None:
@@ -347,7 +355,7 @@ class Controls(ipywidgets.VBox):  # type: ignore[misc]  # the package has no typ
         return self.text
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        return _with_text(super()._repr_mimebundle_(**options), self.text)
+        return _with_text(super()._repr_mimebundle_(**options), self.text, self.picture)
 
 
 _PRE = "margin:4px 0;padding:6px 10px;font-size:11.5px;line-height:1.4;background:transparent;color:inherit"

@@ -216,8 +216,4 @@ class LiveMap(anywidget.AnyWidget):  # type: ignore[misc]  # the package has no 
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         self.displayed()
-        bundle = _with_text(super()._repr_mimebundle_(**options), self.text)
-        picture = {"image/svg+xml": self.now.svg}
-        if isinstance(bundle, tuple):
-            return ({**picture, **bundle[0]}, *bundle[1:])
-        return {**picture, **bundle}
+        return _with_text(super()._repr_mimebundle_(**options), self.text, self.now.svg)

@@ -10,6 +10,7 @@ import ipywidgets
 
 from labkit.errors import LabError
 from labkit.outcomes import Outcome, Verdict
+from labkit.views.switches import draw_switches
 from labkit.widgets.mode_panel import _with_text
 
 CHOICES = (Outcome.MTLS, Outcome.PLAINTEXT, Outcome.REFUSED)
@@ -70,4 +71,6 @@ class PredictPanel(ipywidgets.VBox):  # type: ignore[misc]  # the package has no
         return self.text
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        return _with_text(super()._repr_mimebundle_(**options), self.text)
+        chosen = str(self.committed or "")
+        picture = draw_switches([("Your prediction", [str(one) for one in CHOICES], chosen)])
+        return _with_text(super()._repr_mimebundle_(**options), self.text, picture)

@@ -154,7 +154,8 @@ def test_the_drawing_says_titles_units_and_lines_in_the_pages_own_ink() -> None:
         assert word in view.svg
     assert "currentColor" in view.svg and INK not in view.svg and view.svg.startswith("<svg")
     shown: dict[str, Any] = view._repr_mimebundle_()
-    assert shown["image/png"].startswith(b"\x89PNG") and "In words" in shown["text/html"]
+    assert "In words" in shown["text/html"] and "currentColor" in shown["text/html"]
+    assert "currentColor" not in shown["image/svg+xml"] and "Who calls?" in shown["image/svg+xml"]
 
 
 @pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
