@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -444,6 +445,18 @@ def test_a_workload_is_migrated_one_version_at_a_time(
 ) -> None:
     applied(objects)
     hold_to(mesh, (WITH, WITHOUT), ("http", "websocket"), let_in, mtls)
+
+
+def test_the_header_that_tells_who_called_has_the_form_of_istios_task_page(mesh: Mesh) -> None:
+    """https://istio.io/latest/docs/tasks/security/authentication/authn-policy/#auto-mutual-tls"""
+    answer = curl(where(mesh, A_B), HTTP, "/", "-D", "-")
+    told = next(line for line in answer.body.splitlines() if line.lower().startswith("x-met:"))
+    form = r'By=(\S+?);Hash=[0-9a-f]{64};Subject="";URI=(\S+)'
+    found = re.fullmatch(form, told.partition(":")[2].strip())
+    assert found, told
+    assert found.groups() == ("spiffe://cluster.local/ns/foo/sa/b", "spiffe://cluster.local/ns/foo/sa/a")
+    naked = curl(where(mesh, NAKED_B), HTTP, "/", "-D", "-", "-H", f"x-forwarded-client-cert: {told}")
+    assert "URI=" not in naked.body, "what a caller claims of itself is not passed on"
 
 
 def test_one_port_without_mtls_is_closed_to_clients_whom_a_rule_makes_send_it(

@@ -29,7 +29,7 @@ def test_protocol(port: int, name: str, protocol: str, app_protocol: str | None,
     assert protocol_of({key: value for key, value in written.items() if value}) is expected
 
 
-# pkg/kube/inject/webhook_test.go TestInjectRequired: the rows with the policy "enabled" and without selectors of its own
+# pkg/kube/inject/webhook_test.go TestInjectRequired, with the policy "enabled" and without selectors of its own
 INJECT_ROWS = [
     ("no-policy", {}, False, "test-namespace", True),
     ("force-on-policy", {INJECT: "true"}, False, "test-namespace", True),

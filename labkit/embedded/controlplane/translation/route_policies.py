@@ -11,6 +11,7 @@ pilot/pkg/networking/core/route/route.go and route/retry/retry.go of istio/istio
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from labkit.embedded.controlplane.translation.filters import typed
@@ -45,6 +46,9 @@ GRPC_STATUS = (
 )
 
 
+_STATUS_CODES = frozenset(str(one.value) for one in HTTPStatus)
+
+
 def route_filters(routes: Iterable[Config]) -> list[Config]:
     """The filters that routes need before the router."""
     used = {name for route in routes for name in route.get("typed_per_filter_config", ())}
@@ -73,8 +77,8 @@ def retry_policy(written: Mapping[str, Any] | None, *, stays: bool = False) -> C
     result["num_retries"] = attempts
     if written.get("retryOn"):
         conditions = [one.strip() for one in str(written["retryOn"]).split(",") if one.strip()]
-        codes = [int(one) for one in conditions if one.isdigit()]
-        named = [one for one in conditions if not one.isdigit()]
+        codes = [int(one) for one in conditions if one in _STATUS_CODES]
+        named = [one for one in conditions if one not in _STATUS_CODES]
         result["retry_on"] = ",".join([*named, *([_BY_CODE] if codes and _BY_CODE not in named else [])])
         if codes:
             result["retriable_status_codes"] = codes
