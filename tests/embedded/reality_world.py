@@ -65,7 +65,7 @@ MORE_SERVICES: tuple[tuple[str, str, dict[str, str], tuple[ServicePort, ...]], .
         "foo",
         "zz-late",
         {"app": "alpha"},
-        ((8001, "tcp-late", 8001), (8006, "http-late", 8006), (8003, "http-late", 8003)),
+        ((8001, "tcp-late", 8001), (8006, "http-late", 8006), (8003, "http-later", 8003)),
     ),
     ("foo", "aa-early", {"app": "beta"}, ((8001, "tcp-early", 8001), (8006, "http-early", 8006))),
     ("foo", "both", {"group": "both"}, ((8001, "http", 8001), (8002, "tcp", 8002), (8003, "", 8003))),

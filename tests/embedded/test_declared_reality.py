@@ -70,9 +70,9 @@ def difference(answer: Answer, client: Group, target: Target, seen: Seen, connec
     own = f"spiffe://cluster.local/ns/{client.namespace}/sa/{client.workload.service_account}"
     if seen.caller and seen.caller != own:
         return f"{client} was taken for {seen.caller}"
-    status = next((way.http_status for way in answer.ways), None)
-    if status and seen.status and status != seen.status:
-        return f"predicted HTTP {status}, seen HTTP {seen.status} {seen.error}"
+    statuses = {way.http_status for way in answer.ways}
+    if None not in statuses and seen.status and seen.status not in statuses:
+        return f"predicted HTTP {statuses}, seen HTTP {seen.status} {seen.error}"
     return ""
 
 

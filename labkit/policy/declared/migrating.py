@@ -18,7 +18,7 @@ from labkit.policy.declared.injecting import Injection, injections, with_sidecar
 from labkit.policy.declared.mesh import DeclaredMesh, Object, key_of
 from labkit.policy.declared.registry import Target
 from labkit.policy.declared.steps import Act, NamespaceState, Plan, Step, apply_mode, modes_said, without_tls
-from labkit.policy.declared.traffic import Traffic, rate_of
+from labkit.policy.declared.traffic import UNKNOWN, Traffic, rate_of
 from labkit.policy.modes import MutualTLSMode
 from labkit.policy.peer_authentication import parse_peer_authentication
 from labkit.policy.workload import Workload
@@ -39,6 +39,7 @@ class _Planner:
         self.traffic = traffic
         self.steps: list[Step] = []
         self.root = mesh.settings.root_namespace
+        self.had_naked = any(not group.injected for group in mesh.clients)
 
     def plan(self) -> Plan:
         safe = [
@@ -79,7 +80,16 @@ class _Planner:
             )
 
         found = compare(self.mesh, after, self.traffic, servers=concerned).breaking
-        return tuple(one for one in found if one.rate is None or one.rate > 0)
+        return tuple(
+            one
+            for one in found
+            if (one.rate is None or one.rate > 0) and not (one.client == UNKNOWN and self.is_unknown_injected)
+        )
+
+    @property
+    def is_unknown_injected(self) -> bool:
+        """Whether callers that nobody could name may be those that had no sidecar, and have one by now."""
+        return self.had_naked and all(group.injected for group in self.mesh.clients)
 
     def take(self, step: Step, after: DeclaredMesh) -> None:
         self.steps.append(step)
@@ -101,7 +111,7 @@ class _Planner:
 
     def strict(self, namespace: str, act: Act, why: str) -> None:
         after, breaks, change = self.try_strict(namespace)
-        notes = tuple(self.entrances(namespace))
+        notes = (*self.entrances(namespace), *self.unnamed_into(namespace))
         step = Step(act, f"namespace {namespace}", why, change, (apply_mode(change),), breaks, notes)
         self.take(step, after)
 
@@ -112,7 +122,8 @@ class _Planner:
             self.strict(namespace, Act.STRICT, "everybody who calls into it sends mTLS by now")
             return
         clients = sorted({one.client for one in breaks})
-        why = f"{_listed(clients)} would be cut off: {breaks[0].why}"
+        who = "callers without a certificate" if clients == [UNKNOWN] else _listed(clients)
+        why = f"{who} would be cut off: {breaks[0].why}"
         ways = (
             "Give them a sidecar, or keep only the ports that they call PERMISSIVE (portLevelMtls), or show by "
             "observed traffic that they do not call.",
@@ -320,6 +331,12 @@ class _Planner:
                     f"Service {target} is reached from outside of the cluster: such callers will be refused, unless "
                     "they come through a gateway."
                 )
+
+    def unnamed_into(self, namespace: str) -> Iterator[str]:
+        """Callers that showed no certificate: whether they have one by now, only counting again will tell."""
+        for (client, server), rate in (self.traffic or {}).items():
+            if client == UNKNOWN and server.partition("/")[0] == namespace and rate:
+                yield f"{server} had {rate:g} requests per minute without a certificate: count again before this step."
 
     def remarks(self) -> Iterator[str]:
         if self.traffic is None:

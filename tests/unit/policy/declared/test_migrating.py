@@ -84,6 +84,17 @@ def test_observed_traffic_says_who_counts() -> None:
     assert Act.STRICT_NOW not in [act for act, _ in acts(busy)]
 
 
+def test_callers_that_nobody_can_name() -> None:
+    """Those without a sidecar may be they: then one counts again. If all have sidecars, it is somebody else."""
+    seen = read_traffic({("unknown", "foo/web"): 40})
+    known = migrate(DeclaredMesh([*WEB, *CLIENT, *unlabelled("bar", "late"), *NAMESPACES]), seen)
+    strict = next(step for step in known.steps if step.act is Act.STRICT and step.what == "namespace foo")
+    assert "40 requests per minute without a certificate: count again" in strict.notes[0]
+    others = migrate(DeclaredMesh([*WEB, *CLIENT]), seen)
+    assert acts(others) == [(Act.HOLD, "namespace foo")]
+    assert others.steps[0].why.startswith("callers without a certificate would be cut off")
+
+
 def test_rules_that_conflict_go_before() -> None:
     found = plan(*WEB, *CLIENT, rule(HOST, "DISABLE"))
     assert acts(found) == [

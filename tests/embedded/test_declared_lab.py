@@ -1,0 +1,112 @@
+"""The declared view on a running cluster: what is said of a call is what it meets, before a change and after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner
+
+import labkit
+from labkit.cli import main
+from labkit.cluster.opening import embedded_lifecycle
+from labkit.lab import Lab
+from labkit.outcomes import Outcome
+from labkit.policy.declared import Rule
+from labkit.policy.declared.disagreeing import Cause, Seen
+from labkit.policy.declared.steps import Act
+
+pytestmark = pytest.mark.timeout(120)
+
+CLUSTER = "declared"
+OUTSIDE, INSIDE = "default/curl-outside", "azureopenai/chatfrontend"
+SERVER, PORT = "azureopenai/chatbackend-service", 5000
+URL = "http://chatbackend-service.azureopenai:5000/healthz"
+STRICT = "manifests/lessons/04/peer-authentication.yaml"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """The chat application in the mesh, a client outside of it, no policies."""
+    with labkit.open(f"embedded:{CLUSTER}", narrate=lambda _: None) as lab:
+        lab.world("03")
+        yield lab
+    embedded_lifecycle().down(CLUSTER, purge=True)
+
+
+@pytest.fixture
+def strict(lab: Lab) -> Iterator[Lab]:
+    lab.apply(STRICT)
+    yield lab
+    lab.delete(STRICT)
+
+
+def test_what_is_said_of_a_call_is_what_it_meets(lab: Lab) -> None:
+    for client, outcome in ((OUTSIDE, Outcome.PLAINTEXT), (INSIDE, Outcome.MTLS)):
+        assert lab.explain(client, SERVER, PORT).outcome is outcome
+        assert lab.probe(client, URL).outcome is outcome
+
+
+def test_after_strict_it_is_refused_and_the_policy_is_named(strict: Lab) -> None:
+    found = strict.explain(OUTSIDE, URL)
+    assert strict.probe(OUTSIDE, URL).outcome is found.outcome is Outcome.REFUSED
+    (decider,) = found.answer.deciders
+    assert (decider.rule, decider.object) == (
+        Rule.PEER_AUTHENTICATION,
+        "PeerAuthentication azureopenai/azureopenai-mtls",
+    )
+    assert strict.explain(INSIDE, URL).outcome is Outcome.MTLS
+
+
+def test_a_preview_comes_true(lab: Lab) -> None:
+    promised = {(one.client, one.server): one.becomes for one in lab.preview(STRICT).preview.changes}
+    assert promised[OUTSIDE, f"{SERVER}:{PORT}"] == "refused"
+    before = {edge.key: edge.outcome for edge in lab.edges()}
+    lab.apply(STRICT)
+    after = {edge.key: edge.outcome for edge in lab.edges()}
+    lab.delete(STRICT)
+    assert {key: str(after[key]) for key in after if after[key] is not before[key]} == promised
+
+
+def test_observed_traffic_says_how_much_would_be_refused(lab: Lab) -> None:
+    lab.probe(OUTSIDE, URL)
+    found = lab.preview(STRICT, traffic=lab.metrics()).preview
+    assert found.refused_per_minute
+    assert lab.preview(STRICT).preview.refused_per_minute is None
+
+
+def test_the_plan_injects_before_it_enforces(lab: Lab) -> None:
+    acts = [(step.act, step.what) for step in lab.migrate().steps]
+    assert acts.index((Act.INJECT, OUTSIDE)) < acts.index((Act.STRICT, "namespace azureopenai"))
+    assert all(not step.breaks for step in lab.migrate().steps)
+
+
+def test_views_that_agree_and_one_that_does_not(lab: Lab) -> None:
+    lab.probe(OUTSIDE, URL)
+    lab.probe(INSIDE, URL)
+    assert not lab.disagreements()
+    wrong = lab.disagreements(observed=[Seen(INSIDE, f"{SERVER}:{PORT}", Outcome.PLAINTEXT, by="the wire")])
+    (row,) = wrong.rows
+    assert (row.declared, row.seen.outcome, row.cause) == ("mTLS", Outcome.PLAINTEXT, Cause.BYPASS)
+    assert "BYPASS" not in wrong._repr_html_() and "past the Service" in wrong._repr_html_()
+
+
+def test_a_call_past_the_service_is_a_disagreement(strict: Lab) -> None:
+    """A sidecar passes a pod's own address on in plaintext: the server is STRICT and refuses it."""
+    (pod,) = strict.cluster.objects("Pod", "azureopenai", labels={"app": "chatbackend"})[:1]
+    address = pod["status"]["podIP"]
+    declared = strict.explain(INSIDE, address, PORT)
+    assert declared.outcome is Outcome.REFUSED
+    assert declared.answer.because[0].rule is Rule.PASSED_ON
+    assert strict.probe(INSIDE, f"http://{address}:{PORT}/healthz").refused
+
+
+def test_from_a_shell(strict: Lab) -> None:
+    where = ["--cluster", f"embedded:{CLUSTER}"]
+    found = CliRunner().invoke(main, ["explain", OUTSIDE, SERVER, str(PORT), "--json", *where])
+    assert json.loads(found.stdout)["verdict"] == "refused"
+    assert CliRunner().invoke(main, ["verify", "--forbid", "refused", *where]).exit_code == 1
+    assert CliRunner().invoke(main, ["verify", "--forbid", "refused", "--exempt", OUTSIDE, *where]).exit_code == 0
+    opened = CliRunner().invoke(main, ["preview", "--delete", STRICT, *where])
+    assert (opened.exit_code, "start to work" in opened.stdout) == (0, True)
