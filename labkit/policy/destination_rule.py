@@ -30,12 +30,13 @@ class ClientTLSMode(StrEnum):
 
 @dataclass(frozen=True)
 class ClientTLSSettings:
-    """`trafficPolicy.tls`. The three certificates are files in the proxy."""
+    """`trafficPolicy.tls`. Certificates and revocation lists are files in the proxy."""
 
     mode: ClientTLSMode = ClientTLSMode.DISABLE
     client_certificate: str = ""
     private_key: str = ""
     ca_certificates: str = ""
+    ca_crl: str = ""
     credential_name: str = ""
     subject_alt_names: tuple[str, ...] = ()
     sni: str = ""
@@ -46,13 +47,15 @@ class ClientTLSSettings:
 class TrafficPolicy:
     """What is said of a destination, a port or a subset. None stands for "not said"; `ports` are Service ports.
 
-    `load_balancer`, `connection_pool` and `outlier_detection` stay as they are written.
+    All but `tls` and `ports` stay as they are written.
     """
 
     tls: ClientTLSSettings | None = None
     load_balancer: Mapping[str, Any] | None = None
     connection_pool: Mapping[str, Any] | None = None
     outlier_detection: Mapping[str, Any] | None = None
+    proxy_protocol: Mapping[str, Any] | None = None
+    retry_budget: Mapping[str, Any] | None = None
     ports: Mapping[int, TrafficPolicy] = field(default_factory=dict)
 
     def of_port(self, port: int) -> TrafficPolicy:
@@ -67,6 +70,8 @@ class TrafficPolicy:
             load_balancer=self.load_balancer if self.load_balancer is not None else wider.load_balancer,
             connection_pool=self.connection_pool if self.connection_pool is not None else wider.connection_pool,
             outlier_detection=self.outlier_detection if self.outlier_detection is not None else wider.outlier_detection,
+            proxy_protocol=self.proxy_protocol if self.proxy_protocol is not None else wider.proxy_protocol,
+            retry_budget=self.retry_budget if self.retry_budget is not None else wider.retry_budget,
         )
 
 
@@ -249,6 +254,8 @@ def _policy(written: Mapping[str, Any]) -> TrafficPolicy:
         load_balancer=written.get("loadBalancer"),
         connection_pool=written.get("connectionPool"),
         outlier_detection=written.get("outlierDetection"),
+        proxy_protocol=written.get("proxyProtocol"),
+        retry_budget=written.get("retryBudget"),
         ports={
             int((entry.get("port") or {}).get("number") or 0): _policy(entry)
             for entry in written.get("portLevelSettings") or ()
@@ -269,6 +276,7 @@ def _tls(written: Mapping[str, Any]) -> ClientTLSSettings:
         client_certificate=str(written.get("clientCertificate") or ""),
         private_key=str(written.get("privateKey") or ""),
         ca_certificates=str(written.get("caCertificates") or ""),
+        ca_crl=str(written.get("caCrl") or ""),
         credential_name=str(written.get("credentialName") or ""),
         subject_alt_names=tuple(written.get("subjectAltNames") or ()),
         sni=str(written.get("sni") or ""),

@@ -50,13 +50,7 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
     "DestinationRule": {
         **_in_every_policy(
             {
-                "tls.caCrl": "revocation lists are not read",
                 "loadBalancer.localityLbSetting": "one node is one locality",
-                "loadBalancer.warmup": "new endpoints get their share at once",
-                "loadBalancer.warmupDurationSecs": "new endpoints get their share at once",
-                "connectionPool.tcp.maxConnectionDuration": "connections end when a side ends them",
-                "connectionPool.tcp.idleTimeout": "connections of TCP stay open for an hour without bytes",
-                "connectionPool.http.maxConcurrentStreams": "HTTP/2 keeps Envoy's limit",
                 "connectionPool.http.useClientProtocol": "the port's protocol decides",
                 "connectionPool.http.h2UpgradePolicy": "HTTP/1.1 stays HTTP/1.1",
             }
@@ -64,8 +58,6 @@ NOT_ACTED_ON: dict[str, dict[str, str]] = {
         **_in_every_policy(
             {
                 "tunnel": "connections are not tunnelled",
-                "proxyProtocol": "the PROXY protocol is not spoken",
-                "retryBudget": "retries are limited by maxRetries alone",
             },
             _WHOLE_POLICIES,
         ),

@@ -25,7 +25,12 @@ FAULT = {"delay": {"fixedDelay": "1s"}, "abort": {"httpStatus": 503}}
 
 def tls_of_policies(settings: Object) -> Object:
     """A rule that says the same of TLS wherever it can."""
-    policy = {"tls": settings, "portLevelSettings": [{"port": {"number": 8000}, "tls": settings}]}
+    return in_all_policies("tls", settings)
+
+
+def in_all_policies(field: str, settings: Object) -> Object:
+    """A rule that says the same in each of its policies."""
+    policy = {field: settings, "portLevelSettings": [{"port": {"number": 8000}, field: settings}]}
     subsets = [{"name": "v1", "labels": {"version": "v1"}, "trafficPolicy": policy}]
     return {"host": "server", "trafficPolicy": policy, "subsets": subsets}
 
@@ -131,6 +136,7 @@ TRIALS = (
             ),
             Base({"host": "server.foo.svc.cluster.local", "trafficPolicy": {}}, namespace="istio-system"),
             Base(tls_of_policies({"mode": "DISABLE"}), (TO_V1,)),
+            Base(in_all_policies("loadBalancer", {"warmup": {"duration": "10s"}}), (TO_V1,)),
         ),
         proxies=("client",),
         special={"spec.exportTo": ("*", "."), "spec.host": ("server", "client")},
@@ -377,6 +383,15 @@ TRIALS = (
 
 ELSEWHERE: dict[str, dict[str, str]] = {
     "AuthorizationPolicy": {"spec.provider.name": "CUSTOM is refused as long as there is no provider"},
+    "DestinationRule": {
+        f"{policy}.connectionPool.http.maxConcurrentStreams": "counts on ports of HTTP/2: test_destination_rule_limits"
+        for policy in (
+            "spec.trafficPolicy",
+            "spec.trafficPolicy.portLevelSettings",
+            "spec.subsets.trafficPolicy",
+            "spec.subsets.trafficPolicy.portLevelSettings",
+        )
+    },
     "Gateway": {
         "spec.servers.name": "must be unique; Istio needs it for nothing else",
         "spec.servers.port.name": "must be unique",
@@ -397,6 +412,7 @@ def test_every_kind_is_tried() -> None:
     assert {trial.kind for trial in TRIALS} | whole == silence.schemas().keys()
 
 
+@pytest.mark.timeout(30)  # a translation for each field, on a machine that may be busy
 @pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.kind)
 def test_each_field_is_acted_on_or_named(trial: Trial) -> None:
     elsewhere = ELSEWHERE.get(trial.kind, {})

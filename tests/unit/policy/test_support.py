@@ -23,8 +23,8 @@ def obj(kind: str, **spec: Any) -> dict[str, Any]:
         ),
         (obj("VirtualService", http=[{}, {"delegate": {"name": "more"}}]), "spec.http.delegate"),
         (
-            obj("DestinationRule", host="a", trafficPolicy={"loadBalancer": {"warmup": {"duration": "10s"}}}),
-            "new endpoints",
+            obj("DestinationRule", host="a", trafficPolicy={"loadBalancer": {"localityLbSetting": {"enabled": True}}}),
+            "one locality",
         ),
         (obj("RequestAuthentication", targetRefs=[{"kind": "Gateway", "name": "a"}]), "by selector"),
         (obj("EnvoyFilter", configPatches=[{"applyTo": "BOOTSTRAP"}]), "applyTo BOOTSTRAP"),

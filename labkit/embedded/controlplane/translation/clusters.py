@@ -25,6 +25,7 @@ from labkit.embedded.controlplane.translation.traffic_policy import (
     originates,
     passes_through,
     rule_socket,
+    with_proxy_protocol,
 )
 from labkit.embedded.envoy_messages import Config, lb_endpoint
 from labkit.policy.client_tls import (
@@ -162,6 +163,8 @@ def make_service_cluster(
             },
             {"name": SOCKET_MATCH_DISABLED, "match": {}, "transport_socket": tls.raw_socket()},
         ]
+    if policy.proxy_protocol is not None:
+        with_proxy_protocol(cluster, policy.proxy_protocol)
     return cluster
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from labkit.embedded.controlplane.translation.model import Service, Sidecar, Snapshot
+from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
 from labkit.embedded.envoy_messages import Config
 from labkit.policy.destination_rule import DestinationRule, TrafficPolicy
 from labkit.policy.durations import as_protobuf
@@ -44,11 +44,8 @@ def of_service(rule: DestinationRule | None, port: int) -> Hash:
     return _hash(policy.ports.get(port)) or _hash(policy)
 
 
-def of_connections(snapshot: Snapshot, proxy: Sidecar, service: Service | None, subset: str = "") -> list[Config]:
+def of_connections(rule: DestinationRule, subset: str = "") -> list[Config]:
     """The `hash_policy` of a TCP proxy: a connection has nothing but its source."""
-    rule = snapshot.rule_for(proxy.workload, service) if service else None
-    if rule is None:
-        return []
     found = rule.subset(subset)
     own = found.policy if found and found.policy.load_balancer is not None else rule.policy
     return [{"source_ip": {}}] if _hash(own).get("useSourceIp") else []

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from labkit.embedded.controlplane.translation import filters, hashing
 from labkit.embedded.controlplane.translation.destinations import destination_cluster, tcp_destinations
-from labkit.embedded.controlplane.translation.model import Sidecar, Snapshot
+from labkit.embedded.controlplane.translation.model import Service, Sidecar, Snapshot
 from labkit.embedded.envoy_messages import Config
+from labkit.policy.durations import as_protobuf
 from labkit.policy.virtual_service import WeightedDestination
 
 
@@ -31,14 +32,25 @@ def bytes_to(
     # Among several destinations, the rule of the first one's service decides, and no subset of it.
     meant = destinations[0].destination
     subset = meant.subset if len(destinations) == 1 else ""
-    sources = hashing.of_connections(snapshot, sender, snapshot.service_named(meant.host), subset)
-    return [*before, hashed(proxy, sources)]
+    return [*before, by_rule(proxy, snapshot, sender, snapshot.service_named(meant.host), subset)]
 
 
-def hashed(proxy: Config, policies: Sequence[Config]) -> Config:
-    """A TCP proxy that chooses endpoints by a hash, if there are policies for it."""
-    if policies:
-        proxy["typed_config"]["hash_policy"] = list(policies)
+# pilot/pkg/networking/core/networkfilter.go buildOutboundNetworkFiltersWithSingleDestination, maybeSetHashPolicy
+def by_rule(proxy: Config, snapshot: Snapshot, sender: Sidecar, service: Service | None, subset: str = "") -> Config:
+    """A TCP proxy with what a DestinationRule says of connections; of the limits of time, what it says at its top."""
+    rule = snapshot.rule_for(sender.workload, service) if service else None
+    if rule is None:
+        return proxy
+    settings = proxy["typed_config"]
+    if hashed := hashing.of_connections(rule, subset):
+        settings["hash_policy"] = hashed
+    limits = ((rule.policy.connection_pool if rule.policy else None) or {}).get("tcp") or {}
+    for written, name in (
+        ("idleTimeout", "idle_timeout"),
+        ("maxConnectionDuration", "max_downstream_connection_duration"),
+    ):
+        if limits.get(written):
+            settings[name] = as_protobuf(limits[written], written)
     return proxy
 
 

@@ -129,8 +129,7 @@ def _bytes(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: Service
 
 
 def _own_bytes(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort) -> Config:
-    hashed = hashing.of_connections(snapshot, sidecar, service)
-    return network_chains.hashed(filters.tcp_proxy(cluster_name(service, port)), hashed)
+    return network_chains.by_rule(filters.tcp_proxy(cluster_name(service, port)), snapshot, sidecar, service)
 
 
 def _by_sni(snapshot: Snapshot, sidecar: Sidecar, service: Service, port: ServicePort) -> Config:

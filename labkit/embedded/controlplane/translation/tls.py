@@ -97,6 +97,8 @@ def origination_socket(settings: ClientTLSSettings, *, sni: str, http2: bool) ->
     if not settings.insecure_skip_verify:
         trusted = settings.ca_certificates
         validation: Config = {"trusted_ca": {"filename": trusted}} if trusted else {"system_root_certs": {}}
+        if trusted and settings.ca_crl:
+            validation["crl"] = {"filename": settings.ca_crl}
         context["validation_context"] = {**validation, **_expected_names(settings)}
     return _upstream(context, sni)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from labkit.embedded.controlplane.translation import tls
 from labkit.embedded.controlplane.translation.model import MeshConfig
-from labkit.embedded.envoy_messages import Config
+from labkit.embedded.envoy_messages import TYPE, Config
 from labkit.policy.destination_rule import ClientTLSMode, ClientTLSSettings, TrafficPolicy
 from labkit.policy.durations import as_protobuf
 
@@ -31,12 +31,15 @@ def apply_traffic_policy(cluster: Config, policy: TrafficPolicy) -> None:
     """Bring everything but TLS into an Envoy cluster."""
     _load_balancer(cluster, policy.load_balancer or {})
     _connection_pool(cluster, policy.connection_pool or {})
+    if policy.retry_budget is not None:
+        _retry_budget(cluster, policy.retry_budget)
     if policy.outlier_detection is not None:
         _outliers(cluster, policy.outlier_detection)
 
 
 def _load_balancer(cluster: Config, written: Mapping[str, Any]) -> None:
     cluster["lb_policy"] = _BALANCERS.get(str(written.get("simple")), "LEAST_REQUEST")
+    _warm_up(cluster, written)
     hashed = written.get("consistentHash")
     if hashed is None:
         return
@@ -52,6 +55,30 @@ def _load_balancer(cluster: Config, written: Mapping[str, Any]) -> None:
         cluster["ring_hash_lb_config"] = {"minimum_ring_size": int(size or 1024)}
 
 
+def _warm_up(cluster: Config, written: Mapping[str, Any]) -> None:
+    """New endpoints get their share little by little, for the balancers that know of shares."""
+    field = {"LEAST_REQUEST": "least_request_lb_config", "ROUND_ROBIN": "round_robin_lb_config"}
+    warmup = written.get("warmup") or {"duration": written.get("warmupDurationSecs")}
+    if not warmup.get("duration") or cluster["lb_policy"] not in field or written.get("consistentHash") is not None:
+        return
+    slow: Config = {"slow_start_window": as_protobuf(str(warmup["duration"]), "warmup.duration")}
+    if warmup.get("aggression") is not None:
+        slow["aggression"] = {"default_value": float(warmup["aggression"]), "runtime_key": "slow_start.aggression"}
+    if warmup.get("minimumPercent") is not None:
+        slow["min_weight_percent"] = {"value": float(warmup["minimumPercent"])}
+    cluster[field[cluster["lb_policy"]]] = {"slow_start_config": slow}
+
+
+def _retry_budget(cluster: Config, written: Mapping[str, Any]) -> None:
+    budget: Config = {}
+    if written.get("percent") is not None:
+        budget["budget_percent"] = {"value": float(written["percent"])}
+    if written.get("minRetryConcurrency") is not None:
+        budget["min_retry_concurrency"] = int(written["minRetryConcurrency"])
+    (limits,) = cluster["circuit_breakers"]["thresholds"]
+    limits["retry_budget"] = budget  # goes before max_retries
+
+
 def _connection_pool(cluster: Config, pool: Mapping[str, Any]) -> None:
     tcp, http = pool.get("tcp") or {}, pool.get("http") or {}
     limits = {
@@ -60,7 +87,7 @@ def _connection_pool(cluster: Config, pool: Mapping[str, Any]) -> None:
         "max_requests": http.get("http2MaxRequests"),
         "max_retries": http.get("maxRetries"),
     }
-    thresholds = {name: UNLIMITED if value is None else int(value) for name, value in limits.items()}
+    thresholds = {name: int(value) if value else UNLIMITED for name, value in limits.items()}
     cluster["circuit_breakers"] = {"thresholds": [{**thresholds, "track_remaining": True}]}
     if timeout := tcp.get("connectTimeout"):
         cluster["connect_timeout"] = as_protobuf(timeout, "connectTimeout")
@@ -69,11 +96,17 @@ def _connection_pool(cluster: Config, pool: Mapping[str, Any]) -> None:
     common: Config = {}
     if http.get("maxRequestsPerConnection"):
         common["max_requests_per_connection"] = int(http["maxRequestsPerConnection"])
-    if http.get("idleTimeout"):
-        common["idle_timeout"] = as_protobuf(http["idleTimeout"], "idleTimeout")
+    if idle := http.get("idleTimeout") or tcp.get("idleTimeout"):
+        common["idle_timeout"] = as_protobuf(idle, "idleTimeout")
+    if tcp.get("maxConnectionDuration"):
+        common["max_connection_duration"] = as_protobuf(tcp["maxConnectionDuration"], "maxConnectionDuration")
     if common:
         for options in cluster["typed_extension_protocol_options"].values():
             options["common_http_protocol_options"] = common
+    for options in cluster["typed_extension_protocol_options"].values() if http.get("maxConcurrentStreams") else ():
+        explicit = options.get("explicit_http_config", {})
+        if "http2_protocol_options" in explicit:
+            explicit["http2_protocol_options"] = {"max_concurrent_streams": int(http["maxConcurrentStreams"])}
 
 
 def _keepalive(written: Mapping[str, Any]) -> Config:
@@ -113,6 +146,20 @@ def _outliers(cluster: Config, written: Mapping[str, Any]) -> None:
     healthy = int(written.get("minHealthPercent") or 0)
     # Istio switches panic off unless it is asked for, so that ejected endpoints stay ejected.
     cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": healthy}}
+
+
+def with_proxy_protocol(cluster: Config, written: Mapping[str, Any]) -> None:
+    """Say first of all who the client is, in plaintext, also before TLS: every transport socket is wrapped."""
+    version = str(written.get("version") or "V1")
+    for holder in cluster.get("transport_socket_matches") or [cluster]:
+        holder["transport_socket"] = {
+            "name": "envoy.transport_sockets.upstream_proxy_protocol",
+            "typed_config": {
+                "@type": f"{TYPE}envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+                "config": {"version": version},
+                "transport_socket": holder.get("transport_socket") or tls.raw_socket(),
+            },
+        }
 
 
 def passes_through(policy: TrafficPolicy) -> bool:
