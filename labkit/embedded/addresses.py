@@ -53,6 +53,11 @@ def inside_ip(pod_address: str) -> str:
     return ".".join([*octets[:3], "2"])
 
 
+def outside_ip(address: str) -> str:
+    """The pod address of the pod that an address belongs to, its own or that of its inside."""
+    return ".".join([*address.split(".")[:3], "1"])
+
+
 def captured_ip(pod_address: str, cluster_address: str) -> str:
     """Where a redirected pod finds a service: the pod's row, the service's column."""
     return ".".join([*pod_address.split(".")[:3], cluster_address.split(".")[3]])

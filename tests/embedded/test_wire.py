@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from labkit.embedded.addresses import inside_ip
 from labkit.embedded.wire import steering
 from labkit.embedded.wire.hop import Hop
 from labkit.embedded.wire.segments import FIN, RST, Segment
 from labkit.embedded.wire.steering import read_sockets
-from labkit.embedded.wire.tap import Tap
+from labkit.embedded.wire.tap import Tap, interface_of
 from labkit.observe.packets import Kind, read_file, tcp_packets, tell_apart
 
 ADDRESS = "127.98.7.1"
@@ -117,7 +118,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async def renew(address: str) -> None:
         found.renewed.append(address)
 
-    tap = Tap(tmp_path, lambda row: ADDRESS.__eq__ if row == ROW else None, renew)
+    tap = Tap(tmp_path, lambda row: (lambda address: interface_of(address, ADDRESS)) if row == ROW else None, renew)
     found = World(tap, tmp_path)
     await tap.start()
     yield found
@@ -252,6 +253,34 @@ async def test_a_port_that_is_not_shared_is_told(world: World) -> None:
     assert f"port {port}: its program shares it with nobody" in dump.said and dump.packets == []
 
 
+async def test_inside_and_outside_are_two_wires(world: World) -> None:
+    """The proxy listens at the pod's address, the application behind it at that of its inside."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    outside, port = await serve()
+    sock.bind((inside_ip(ADDRESS), port))
+    inside = await asyncio.start_server(upper, sock=sock)
+
+    async def say(address: str, words: bytes) -> None:
+        reader, writer = await asyncio.open_connection(address, port)
+        writer.write(words)
+        assert await reader.read(10) == words.upper()
+        writer.close()
+
+    async with (
+        outside,
+        inside,
+        world.looking("-i", "lo", "-w", "-") as lo,
+        world.looking("-i", "any", "-w", "-") as both,
+        world.looking("-w", "-") as eth0,
+    ):
+        await say(ADDRESS, b"out")
+        await say(inside_ip(ADDRESS), b"in")
+    seen = [{one.text for one in dump.packets if one.size} for dump in (eth0, lo, both)]
+    assert seen == [{"out", "OUT"}, {"in", "IN"}, {"out", "OUT", "in", "IN"}]
+    assert {one.target[0] for one in lo.packets if one.target[1] == port} == {ADDRESS}  # as it would be in life
+
+
 # Servers that come and go
 
 
@@ -334,7 +363,7 @@ async def refused(world: World, *arguments: str, **environment: str) -> tuple[in
 
 
 async def test_what_the_program_refuses(world: World) -> None:
-    for arguments, words in ((("-i", "lo"), "No such device"), (("port", "x"), "can't parse filter expression")):
+    for arguments, words in ((("-i", "eth1"), "No such device"), (("port", "x"), "can't parse filter expression")):
         code, said = await refused(world, *arguments)
         assert code == 1 and words in said
     code, said = await refused(world, POD_RUN=str(world.run_dir / "p" / "9"))
@@ -350,7 +379,7 @@ async def test_text_and_counts(world: World) -> None:
         assert await ask(port, b"a word") == b"A WORD"
     text = dump.out.decode()
     assert "Flags [S]" in text.splitlines()[0]
-    assert re.search(r"Flags \[P\.\], seq 1:7, ack 1, length 6\nE.*a word$", text, re.MULTILINE)
+    assert re.search(r"Flags \[P\.\], seq 1:7, ack 1, length 6\nE.*?a word\n", text, re.DOTALL)
     assert "4 packets captured" in dump.said and dump.code == 0
 
 

@@ -51,8 +51,8 @@ from labkit.embedded.node.records import PodRecord, load_records
 from labkit.embedded.node.sandbox import NodeContext
 from labkit.embedded.node.status import timestamp
 from labkit.embedded.paths import ClusterPaths, private_dir
-from labkit.embedded.wire import RENEW_CONNECTIONS
-from labkit.embedded.wire.tap import Sees, Tap
+from labkit.embedded.wire import RENEW_CONNECTIONS, RENEW_INSIDE
+from labkit.embedded.wire.tap import OUTSIDE, Sees, Tap, interface_of
 from labkit.errors import MachineError
 
 log = logging.getLogger(__name__)
@@ -240,15 +240,16 @@ class Node:
         if sandbox is None:
             return None
         if sandbox.pod["spec"].get("hostNetwork"):
-            return lambda address: any(one.sandbox.pod_ip == address for one in self._workers.values())
-        return sandbox.pod_ip.__eq__
+            pods = self._workers.values()
+            return lambda address: next(filter(None, (interface_of(address, one.sandbox.pod_ip) for one in pods)), "")
+        return lambda address: interface_of(address, sandbox.pod_ip)
 
     async def _renew_connections(self, address: str) -> None:
-        """Let the proxies of the mesh open new connections to a pod, by a word that istiod hands on to them."""
+        """Let proxies of the mesh open new connections to a pod, by a word that istiod hands on to them."""
         for worker in self._workers.values():
-            if worker.sandbox.pod_ip == address:
-                now = datetime.now(UTC).isoformat()
-                patch = {"metadata": {"annotations": {RENEW_CONNECTIONS: now}}}
+            if interface := interface_of(address, worker.sandbox.pod_ip):
+                word = RENEW_CONNECTIONS if interface == OUTSIDE else RENEW_INSIDE
+                patch = {"metadata": {"annotations": {word: datetime.now(UTC).isoformat()}}}
                 try:
                     await self._api.patch(PODS, worker.record.name, patch, namespace=worker.record.namespace)
                 except (ApiError, aiohttp.ClientError, OSError) as error:  # the pod may be gone

@@ -11,6 +11,7 @@ hop of the node's, which hands every byte on as it came and keeps a copy:
     tap         which hops a capture needs; the socket on which the program `tcpdump` of a pod asks for one
     tcpdump     that program: the options of tcpdump that people use
 
+With a sidecar there are two wires: the one to the proxy (`eth0`), and the one from it to the application (`lo`).
 The hop stands beneath TLS and HTTP and beneath every proxy, so what it sees is what crosses: plaintext as plaintext,
 mTLS as TLS records. Without a capture there is no hop, and nothing costs anything.
 """
@@ -19,6 +20,10 @@ from pathlib import Path
 
 RENEW_CONNECTIONS = "labkit/renew-connections"
 """An annotation of pods. When it changes, the proxies of the mesh open new connections to the pod."""
+
+
+RENEW_INSIDE = "labkit/renew-inside"
+"""The same for the connections that the pod's own proxy has to its application."""
 
 
 def socket_path(run_dir: Path) -> Path:

@@ -3,7 +3,7 @@
 A program `tcpdump` in a pod asks on a unix socket of the node. It says who it is and which packets it wants, and gets
 them as they cross, until it goes away:
 
-    -> {"row": 3, "filter": "tcp port 5000"}
+    -> {"row": 3, "filter": "tcp port 5000", "interfaces": ["eth0"]}
     <- {"ports": [5000], "closed": [], "unseen": 0}           or {"error": "..."}
     <- segments, each a line of JSON and its bytes
     <- {"lost": 0}                                            once the asking side has been shut
@@ -20,10 +20,10 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
-from labkit.embedded.addresses import declared_port
+from labkit.embedded.addresses import declared_port, inside_ip, outside_ip
 from labkit.embedded.wire import socket_path, steering
 from labkit.embedded.wire.expression import Matches, parse
 from labkit.embedded.wire.hop import Hop
@@ -44,30 +44,44 @@ RENEWAL = 1.5
 BEHIND = 16 * 2**20
 """Bytes that may wait for a program that does not keep up; beyond, packets are lost to it, as with real captures."""
 
-Sees = Callable[[str], bool]
-"""Whether a program looks at the pod of an address: at its own, or (in a pod with the node's network) at all."""
+Sees = Callable[[str], str]
+"""The interface on which a pod sees what crosses to an address, or nothing: its own, or (in a pod with the node's
+network) those of all pods.
+"""
 
 View = Callable[[int], Sees | None]
 """What the pod in a row sees; None when there is none."""
 
 Renew = Callable[[str], Awaitable[None]]
-"""Let the clients of the pod at an address open new connections."""
+"""Let those who call an address of a pod open new connections."""
+
+OUTSIDE, INSIDE = "eth0", "lo"
+
+
+def interface_of(address: str, pod: str) -> str:
+    """Where what crosses to an address is seen in the pod: at its door, or between its proxy and its application."""
+    if address == pod:
+        return OUTSIDE
+    return INSIDE if address == inside_ip(pod) else ""
 
 
 class Capture:
     """One program that looks at one pod."""
 
-    def __init__(self, sees: Sees, matches: Matches, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, sees: Sees, matches: Matches, writer: asyncio.StreamWriter, interfaces: Collection[str] = (OUTSIDE,)
+    ) -> None:
         self.sees = sees
+        self.interfaces = interfaces
         self.lost = 0
         self._matches = matches
         self._writer = writer
         self.listening = False
 
-    def wants(self, server: Address) -> bool:
+    def wants(self, hop: Hop) -> bool:
         """Whether anything that goes to this port, or comes from it, could be wanted."""
-        return self.sees(server[0]) and (
-            self._matches(None, server) is not False or self._matches(server, None) is not False
+        return self.sees(hop.address[0]) in self.interfaces and (
+            self._matches(None, hop.shown) is not False or self._matches(hop.shown, None) is not False
         )
 
     def take(self, segment: Segment) -> None:
@@ -126,7 +140,7 @@ class Tap:
             sees = self._view(int(asked["row"]))
             if sees is None:
                 raise ValueError("this pod is none of the node's")
-            capture = Capture(sees, parse(str(asked["filter"])), writer)
+            capture = Capture(sees, parse(str(asked["filter"])), writer, tuple(asked["interfaces"]))
         except (LabError, ValueError, KeyError, TypeError) as error:
             writer.write(json.dumps({"error": error.what if isinstance(error, LabError) else str(error)}).encode())
             return
@@ -154,7 +168,7 @@ class Tap:
             while self._unseen(capture) and time.monotonic() < until:  # noqa: ASYNC110 - the kernel tells nobody of its sockets
                 await asyncio.sleep(LOOK_AGAIN / 5)
         capture.listening = True
-        mine = [hop for hop in self._hops.values() if capture.wants(hop.shown)]
+        mine = [hop for hop in self._hops.values() if capture.wants(hop)]
         capture.say(
             ports=sorted(hop.shown[1] for hop in mine if hop.steering),
             closed=sorted(hop.shown[1] for hop in mine if hop.address in self._closed),
@@ -165,7 +179,7 @@ class Tap:
         """Without hops that nobody needs any more; connections that pass one are renewed."""
         with contextlib.suppress(LabError):
             self._look()
-        passing = {hop.address[0] for hop in self._hops.values() if capture.wants(hop.shown) and not hop.steering}
+        passing = {hop.address[0] for hop in self._hops.values() if capture.wants(hop) and not hop.steering}
         await asyncio.gather(*(self._renew(address) for address in passing))
 
     async def _look_again(self) -> None:
@@ -180,12 +194,14 @@ class Tap:
         """Bring the hops to what is wanted and to who listens now. Raises MachineError when this kernel cannot."""
         sockets = steering.read_sockets()
         for address in sockets.listening:
-            if address not in self._hops and any(capture.sees(address[0]) for capture in self._captures):
-                hop = Hop(address, (address[0], declared_port(address[1])))
-                if any(capture.wants(hop.shown) for capture in self._captures):
-                    self._hops[address] = hop
+            if address in self._hops or not any(capture.sees(address[0]) for capture in self._captures):
+                continue
+            # What is inside has the pod's address too, in life; only here it needs one of its own.
+            hop = Hop(address, (outside_ip(address[0]), declared_port(address[1])))
+            if any(capture.wants(hop) for capture in self._captures):
+                self._hops[address] = hop
         for address, hop in list(self._hops.items()):
-            hop.listeners = [capture.take for capture in self._captures if capture.wants(hop.shown)]
+            hop.listeners = [capture.take for capture in self._captures if capture.wants(hop)]
             if hop.listeners:
                 self._steer(hop, sockets.listening.get(address, frozenset()))
                 continue
@@ -204,6 +220,6 @@ class Tap:
 
     def _unseen(self, capture: Capture) -> list[str]:
         """The servers' addresses of connections that were there before, and are still; one for each."""
-        hops = {hop.address: hop.own_ends() for hop in self._hops.values() if capture.wants(hop.shown)}
+        hops = {hop.address: hop.own_ends() for hop in self._hops.values() if capture.wants(hop)}
         connections = steering.read_sockets().connections
         return [here[0] for here, there in connections if here in hops and there not in hops[here]]

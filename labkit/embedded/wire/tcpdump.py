@@ -27,8 +27,8 @@ from labkit.embedded.wire import socket_path
 from labkit.embedded.wire.segments import ACK, SNAPLEN, SYN, Segment, file_header, file_record, flag_text, packet
 
 VERSION = "tcpdump version 4.99 (the embedded cluster's)"
-INTERFACES = ("eth0", "any")
-USAGE = "usage: tcpdump [-AlnqtUvxX] [-c count] [-i eth0|any] [-s snaplen] [-w file] [expression]"
+INTERFACES = {"eth0": ("eth0",), "lo": ("lo",), "any": ("eth0", "lo")}
+USAGE = "usage: tcpdump [-AlnqtUvxX] [-c count] [-i eth0|lo|any] [-s snaplen] [-w file] [expression]"
 _FLAGS = ("version", "help", "immediate-mode", "packet-buffered", "list-interfaces")
 
 
@@ -62,7 +62,7 @@ def read_options(arguments: Sequence[str]) -> Options:
     if interface not in INTERFACES:
         raise UsageError(
             f"tcpdump: {interface}: No such device exists\n"
-            "(pods of the embedded cluster have eth0: what crosses to their ports from outside)"
+            "(pods of the embedded cluster have eth0, what crosses to their ports, and lo, between proxy and program)"
         )
     return Options(
         expression=" ".join(rest),
@@ -89,12 +89,13 @@ def _number(found: Mapping[str, str], name: str, what: str, default: int) -> int
 class Feed:
     """The connection to the node."""
 
-    def __init__(self, environment: Mapping[str, str], expression: str) -> None:
+    def __init__(self, environment: Mapping[str, str], options: Options) -> None:
         run_dir = Path(environment["POD_RUN"])  # .../p/<row>
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(socket_path(run_dir.parent.parent)))
         self._lines: BinaryIO = self._socket.makefile("rb")
-        self._socket.sendall(json.dumps({"row": int(run_dir.name), "filter": expression}).encode() + b"\n")
+        asked = {"row": int(run_dir.name), "filter": options.expression, "interfaces": INTERFACES[options.interface]}
+        self._socket.sendall(json.dumps(asked).encode() + b"\n")
         self.about = json.loads(self._lines.readline() or b"{}")
         self.lost = 0
 
@@ -165,11 +166,15 @@ def _octets(data: bytes) -> Iterator[str]:
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run until a signal, or until as many packets as wanted have come; the exit code."""
     if {"--version", "-D", "--list-interfaces", "--help"} & set(arguments):
-        print("1.eth0 [Up, Running]\n2.any" if {"-D", "--list-interfaces"} & set(arguments) else f"{VERSION}\n{USAGE}")
+        print(
+            "1.eth0 [Up, Running]\n2.lo [Up, Running, Loopback]\n3.any"
+            if {"-D", "--list-interfaces"} & set(arguments)
+            else f"{VERSION}\n{USAGE}"
+        )
         return 0
     try:
         options = read_options(arguments)
-        feed = Feed(environment, options.expression)
+        feed = Feed(environment, options)
         if "error" in feed.about or not feed.about:
             raise UsageError(f"tcpdump: {feed.about.get('error', 'the node does not answer')}")
     except UsageError as error:

@@ -122,7 +122,7 @@ def test_options() -> None:
     ("arguments", "words"),
     [
         (["-Z", "x"], "usage: tcpdump"),
-        (["-i", "lo"], "lo: No such device exists"),
+        (["-i", "eth1"], "eth1: No such device exists"),
         (["-c", "x"], "invalid packet count x"),
         (["-c", "0"], "invalid packet count 0"),
     ],

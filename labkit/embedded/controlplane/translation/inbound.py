@@ -253,9 +253,12 @@ def make_inbound_clusters(snapshot: Snapshot, sidecar: Sidecar) -> list[Config]:
     for port in inbound_ports(snapshot, sidecar):
         if port.in_service:
             name = service_cluster_name(port.number)
+            # Nobody reads it. Envoy replaces a cluster that is not the same, and opens new connections with it.
+            renewed = {"metadata": {"filter_metadata": {"labkit": {"renewed": sidecar.renewed}}}}
             clusters.append(
                 {
                     **_application(name),
+                    **(renewed if sidecar.renewed else {}),
                     "type": "STATIC",
                     "load_assignment": {
                         "cluster_name": name,

@@ -14,6 +14,7 @@ from typing import Any
 
 from labkit.embedded.controlplane.translation import log_formats
 from labkit.embedded.controlplane.translation.log_formats import FileLog
+from labkit.embedded.wire import RENEW_INSIDE
 from labkit.policy.authorization import AuthorizationPolicy
 from labkit.policy.destination_rule import DestinationRule, destination_rule
 from labkit.policy.envoy_filter import EnvoyFilter
@@ -228,6 +229,8 @@ class Sidecar:
     """Port and path of the application's own metrics, which the proxy adds to its page."""
     gateway: bool = False
     """Whether it stands alone, as a gateway, and beside no application."""
+    renewed: str = ""
+    """When it was last asked to open new connections to its application (`labkit.embedded.wire`)."""
 
     @property
     def key(self) -> Key:
@@ -244,7 +247,8 @@ def read_sidecar(pod: Object) -> Sidecar | None:
     phase = (pod.get("status") or {}).get("phase")
     if not workload.injected or not workload.address or phase in ("Succeeded", "Failed"):
         return None
-    return Sidecar(workload, tuple(_probes(pod)), _excluded_ports(pod), _app_metrics(pod), _is_gateway(pod))
+    renewed = (pod["metadata"].get("annotations") or {}).get(RENEW_INSIDE) or ""
+    return Sidecar(workload, tuple(_probes(pod)), _excluded_ports(pod), _app_metrics(pod), _is_gateway(pod), renewed)
 
 
 def _is_gateway(pod: Object) -> bool:
