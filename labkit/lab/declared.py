@@ -14,10 +14,11 @@ from labkit.cluster.trees import Tree, read_tree
 from labkit.errors import InputError
 from labkit.observe.declared_mesh import make_declared_mesh
 from labkit.observe.seen import traffic_of
-from labkit.observe.traffic import address_of
+from labkit.observe.traffic import address_of, path_of
 from labkit.outcomes import Outcome, RequestKind
 from labkit.policy.declared import DeclaredMesh, EdgeVerdict
 from labkit.policy.declared.changing import Change, preview
+from labkit.policy.declared.judging import Asked
 from labkit.policy.declared.mesh import Key, key_of
 from labkit.policy.declared.migrating import migrate
 from labkit.policy.declared.traffic import Traffic, read_traffic
@@ -50,10 +51,12 @@ class DeclaredQuestions:
         """The verdict for calls of a client to a port of a server (0: its only one), and every reason for it."""
         from labkit.views.declared import Explained
 
+        asked = None
         if "://" in server:
+            asked = Asked(path_of(server))
             server, port = address_of(server)
         kind = _choice(RequestKind, request, "request") if request else None
-        return Explained(self.declared_mesh().explain(client, server, _port(port), kind))
+        return Explained(self.declared_mesh().explain(client, server, _port(port), kind, asked))
 
     def explain_all(self, *namespaces: str, only: str | None = None) -> Table:
         """The verdicts for all pairs, or for those with a client or a server in some namespaces."""

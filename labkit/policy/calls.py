@@ -190,11 +190,11 @@ def _authorized(
 ) -> Verdict:
     """The verdict after the server's proxy has asked who may call: for what it let in."""
     server = endpoint.workload
-    if verdict.outcome not in (Outcome.MTLS, Outcome.PLAINTEXT) or not server.injected:
+    if verdict.outcome not in (Outcome.MTLS, Outcome.PLAINTEXT, Outcome.TLS) or not server.injected:
         return verdict
     if endpoint.port in UNCAPTURED_PORTS:
         return verdict
-    http = call.protocol.handled_as is not Handling.TCP
+    http = call.protocol.handled_as is not Handling.TCP and verdict.outcome is not Outcome.TLS
     identity = spiffe_id(TRUST_DOMAIN, client.namespace, client.service_account).removeprefix("spiffe://")
     request = Request(
         principal=identity if verdict.outcome is Outcome.MTLS else "",

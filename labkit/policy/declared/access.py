@@ -2,7 +2,7 @@
 
 An edge stands for many requests, so what a policy asks of method, path, host, headers or token is neither true nor
 false: the answer has three values (Kleene's logic). What it asks of the caller's identity, address and the port is
-known. The rules are those of `labkit.policy.authorization.authorize`.
+known; so is what is said of the request (`told`). The rules are those of `labkit.policy.authorization.authorize`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ class Access:
     policy: AuthorizationPolicy | None = None
 
 
-def access(policies: Sequence[AuthorizationPolicy], request: Request) -> Access:
-    """What the policies of one workload say to a caller. `request` is known but for what is HTTP's own."""
+def access(policies: Sequence[AuthorizationPolicy], request: Request, told: frozenset[str] = frozenset()) -> Access:
+    """What the policies of one workload say to a caller. `request` is known but for what is HTTP's own; of that only
+    the keys of conditions that are `told`.
+    """
     for policy in policies:
         if policy.action is Action.CUSTOM:
             return Access(NO, f"{policy} asks a provider that does not exist, so it denies", policy)
-    denying = [(matches(one, request), one) for one in policies if one.action is Action.DENY]
+    denying = [(matches(one, request, told), one) for one in policies if one.action is Action.DENY]
     for answer, policy in denying:
         if answer == YES:
             return Access(NO, f"{policy} denies it", policy)
-    allowing = [(matches(one, request), one) for one in policies if one.action is Action.ALLOW]
+    allowing = [(matches(one, request, told), one) for one in policies if one.action is Action.ALLOW]
     best, who = max(allowing, key=lambda one: one[0], default=(YES, None))
     if best == NO and who:
         secret = "" if request.principal else ": the caller shows no certificate, so it has no principal"
@@ -47,28 +49,30 @@ def access(policies: Sequence[AuthorizationPolicy], request: Request) -> Access:
     return Access(YES, f"{who} allows it" if who else "", who)
 
 
-def matches(policy: AuthorizationPolicy, request: Request) -> int:
+def matches(policy: AuthorizationPolicy, request: Request, told: frozenset[str] = frozenset()) -> int:
     """Whether one of the policy's rules matches."""
     rules: Iterable[Rule | None] = policy.rules
     if not request.http:
         rules = (one.without_http(policy.action) for one in policy.rules)
-    return max((_rule(one, request) for one in rules if one is not None), default=NO)
+    return max((_rule(one, request, told) for one in rules if one is not None), default=NO)
 
 
-def _rule(rule: Rule, request: Request) -> int:
-    return min(_groups(rule.sources, request), _groups(rule.operations, request), _all(rule.when, request))
+def _rule(rule: Rule, request: Request, told: frozenset[str]) -> int:
+    sources, operations = (_groups(part, request, told) for part in (rule.sources, rule.operations))
+    return min(sources, operations, _all(rule.when, request, told))
 
 
-def _groups(groups: tuple[tuple[Condition, ...], ...], request: Request) -> int:
-    return max((_all(group, request) for group in groups), default=YES)
+def _groups(groups: tuple[tuple[Condition, ...], ...], request: Request, told: frozenset[str]) -> int:
+    return max((_all(group, request, told) for group in groups), default=YES)
 
 
-def _all(conditions: Iterable[Condition], request: Request) -> int:
-    return min((_one(condition, request) for condition in conditions), default=YES)
+def _all(conditions: Iterable[Condition], request: Request, told: frozenset[str]) -> int:
+    return min((_one(condition, request, told) for condition in conditions), default=YES)
 
 
-def _one(condition: Condition, request: Request) -> int:
-    if condition.http_only or condition.key.startswith("experimental."):
+def _one(condition: Condition, request: Request, told: frozenset[str]) -> int:
+    unknown = condition.http_only and condition.key not in told
+    if unknown or condition.key.startswith("experimental."):
         return MAYBE
     if condition.key in ("source.ip", "remote.ip") and not request.source_ip:
         return MAYBE  # nobody has an address before it runs

@@ -39,6 +39,17 @@ class _Guard:
     """Whether the caller shows a certificate there."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What one HTTP request asks."""
+
+    path: str = "/"
+    method: str = "GET"
+
+
+TOLD = frozenset({"operation.path", "operation.method"})
+"""The conditions that can then be judged."""
+
 _Step = tuple[Way, _Guard | None]
 
 
@@ -60,8 +71,12 @@ class Judge:
         self._answers: dict[tuple[object, ...], Answer] = {}
         self._telling: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
 
-    def answer(self, client: Group, target: Target, request: RequestKind | None = None) -> Answer:
-        """What happens to calls of a client to a target; without a `request`, to what its port is declared for."""
+    def answer(
+        self, client: Group, target: Target, request: RequestKind | None = None, asked: Asked | None = None
+    ) -> Answer:
+        """What happens to calls of a client to a target; without a `request`, to what its port is declared for. Of one
+        request it may be told what it asks.
+        """
         known = (self._class(client, target), id(target), request)
         met = self._met.get(known)
         if met is None:
@@ -69,11 +84,11 @@ class Judge:
             met = self._met[known] = _Met(ways, Answer(way for way, _ in ways))
         if not met.guarded:
             return met.answer
-        caller = (id(met), self._caller(client))
+        caller = (id(met), self._caller(client), asked)
         found = self._answers.get(caller)
         if found is None:
             ways = tuple(met.ways)
-            found = Answer(self._guarded(way, client, guard) if guard else way for way, guard in ways)
+            found = Answer(self._guarded(way, client, guard, asked) if guard else way for way, guard in ways)
             self._answers[caller] = found
         return found
 
@@ -324,14 +339,22 @@ class Judge:
         request = Request(host=target.host, port=edge.port, destination_ip=group.workload.address, http=chain.http)
         return _Guard(tuple(policies), request, sent.mtls and chain.terminates)
 
-    def _guarded(self, way: Way, client: Group, guard: _Guard) -> Way:
+    def _guarded(self, way: Way, client: Group, guard: _Guard, asked: Asked | None) -> Way:
         """The way after the server's proxy has asked who calls."""
-        caller, domain = client.workload, self.rules.settings.trust_domain
-        identity = spiffe_id(domain, caller.namespace, caller.service_account) if guard.identified else ""
-        principal = identity.removeprefix("spiffe://")
-        request = replace(guard.request, principal=principal, source_ip=caller.address, trust_domains=(domain,))
+        caller, settings = client.workload, self.rules.settings
+        identity = ""
+        if guard.identified:
+            identity = spiffe_id(settings.trust_domain, caller.namespace, caller.service_account)
+        request = replace(
+            guard.request,
+            principal=identity.removeprefix("spiffe://"),
+            source_ip=caller.address,
+            trust_domains=(settings.trust_domain, *settings.trust_domain_aliases),
+        )
+        if asked:
+            request = replace(request, method=asked.method, path=asked.path)
         http = request.http
-        found = access(guard.policies, request)
+        found = access(guard.policies, request, TOLD if asked else frozenset())
         if found.policy is None:
             return way
         meta, root = found.policy.meta, self.rules.settings.root_namespace

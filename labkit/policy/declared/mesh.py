@@ -12,10 +12,10 @@ from functools import cached_property
 from typing import Any
 
 from labkit.errors import InputError
-from labkit.outcomes import Outcome, RequestKind
+from labkit.outcomes import Outcome, Probe, RequestKind, Verdict
 from labkit.policy.declared.answers import Answer
 from labkit.policy.declared.groups import Group
-from labkit.policy.declared.judging import Judge
+from labkit.policy.declared.judging import Asked, Judge
 from labkit.policy.declared.registry import Registry, Target, is_system
 from labkit.policy.declared.routing import request_of
 from labkit.policy.declared.rules import Rules
@@ -79,6 +79,23 @@ class Explanation:
     def outcome(self) -> Outcome:
         return self.answer.outcome
 
+    def verdict(self, probe: Probe | None = None) -> Verdict:
+        """The same as a verdict for one probe. What the caller sees is told only where all ways come to the same."""
+        ways = self.answer.ways
+        alike = len({(way.http_status, way.exit_code, way.error) for way in ways}) == 1
+        some = self.answer.partly
+        return Verdict(
+            self.outcome,
+            tuple(f"{one.said[:1].upper()}{one.said[1:]}." for one in self.answer.because),
+            self.answer.decided_by,
+            self.answer.sends,
+            self.answer.accepts,
+            ways[0].http_status if alike and not some else None,
+            ways[0].exit_code if alike and not some else None,
+            ways[0].error if alike else "",
+            probe,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         answer = self.answer
@@ -128,11 +145,18 @@ class DeclaredMesh:
 
     # -- one call
 
-    def explain(self, client: str, server: str, port: int = 0, request: RequestKind | None = None) -> Explanation:
-        """The verdict for calls of a client to a port of a server; 0 is its only port."""
+    def explain(
+        self,
+        client: str,
+        server: str,
+        port: int = 0,
+        request: RequestKind | None = None,
+        asked: Asked | None = None,
+    ) -> Explanation:
+        """The verdict for calls of a client to a port of a server; 0 is its only port. `asked` tells of one request."""
         caller = self.registry.group(client)
         target = self.registry.target(server, port, caller.namespace)
-        answer = self.judge.answer(caller, target, request)
+        answer = self.judge.answer(caller, target, request, asked)
         if not answer.calls:
             raise InputError(
                 f"{caller} has no way to {target}.",

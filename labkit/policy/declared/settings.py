@@ -21,6 +21,7 @@ class MeshSettings:
 
     root_namespace: str = ROOT_NAMESPACE
     trust_domain: str = TRUST_DOMAIN
+    trust_domain_aliases: tuple[str, ...] = ()
     auto_mtls: bool = True
     outbound_policy: str = ALLOW_ANY
     revision: str = DEFAULT_REVISION
@@ -43,6 +44,7 @@ def read_settings(
     return MeshSettings(
         root_namespace=str(values.get("rootNamespace") or root_namespace),
         trust_domain=str(values.get("trustDomain") or TRUST_DOMAIN),
+        trust_domain_aliases=tuple(str(one) for one in values.get("trustDomainAliases") or ()),
         auto_mtls=values.get("enableAutoMtls", True) is not False,
         outbound_policy=str((values.get("outboundTrafficPolicy") or {}).get("mode") or ALLOW_ANY),
         revision=revision,
