@@ -321,6 +321,7 @@ def measure_whole() -> list[Measure]:
 def main(runs: int, flip_count: int, requests: int, api_only: bool, mesh_only: bool, whole: bool) -> None:
     """Measure and print."""
     from tests.bench_declared import measure as measure_declared
+    from tests.bench_map import measure_map
     from tests.bench_mesh import measure_mesh
     from tests.bench_observed import measure_observed
     from tests.bench_wire import measure as measure_wire
@@ -330,6 +331,7 @@ def main(runs: int, flip_count: int, requests: int, api_only: bool, mesh_only: b
         measures = measure_cluster(runs, flip_count) + measures + (measure_whole() if whole else [])
         measures += [Measure(*row) for row in (*measure_declared(), *measure_wire())]
         measures += measure_observed()
+        measures += measure_map()
     if not api_only:
         measures += measure_mesh()
     rows = [[m.name, m.value, m.to_reach, m.runs] for m in measures]

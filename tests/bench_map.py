@@ -7,13 +7,21 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
+import psutil
+
+import labkit
 from labkit.observe.objects import Snapshot
 from labkit.views import layout
 from labkit.views.drawing import draw_map
 from labkit.views.map import Counts, EdgeState, MapModel
 from labkit.views.model import Call, make_map
+
+if TYPE_CHECKING:
+    from labkit.lab import Lab
+    from tests.bench import Measure
 
 Obj = dict[str, Any]
 
@@ -96,6 +104,74 @@ def _rows_of(
     yield f"{name}: repainted without layout", seconds, again, runs
 
 
+def clicks(lab: Lab, times: int) -> tuple[list[float], list[float]]:
+    """Seconds from the call that a press makes to the picture that shows STRICT: declared, and tried."""
+    outside = "default/curl-outside|azureopenai/chatbackend|5000|call"
+    live = lab.live_map("azureopenai", "default")
+    said, tried = [], []
+
+    def edge() -> dict[str, str]:
+        found: dict[str, str] = live.styles["edges"][outside]
+        return found
+
+    live.start()
+    try:
+        for _ in range(times):
+            lab.set_mtls_mode("PERMISSIVE", "azureopenai")
+            _until(lambda: edge()["word"] == "plaintext" and edge()["second"] == "HTTP 200")
+            presser = Thread(target=lab.set_mtls_mode, args=("STRICT", "azureopenai"))
+            started = time.perf_counter()
+            presser.start()
+            said.append(_until(lambda: edge()["word"] == "refused") - started)
+            tried.append(_until(lambda: "curl exit 56" in edge()["second"]) - started)
+            presser.join()
+    finally:
+        live.close()
+    return said, tried
+
+
+def _until(reached: Callable[[], bool], limit: float = 20) -> float:
+    end = time.perf_counter() + limit
+    while not reached():
+        assert time.perf_counter() < end, "the picture did not change"
+        time.sleep(0.002)
+    return time.perf_counter()
+
+
+def idle_share(lab: Lab, seconds: float) -> float:
+    """Per cent of one core that a live map costs its kernel while nothing changes."""
+    live = lab.live_map("azureopenai", "default")
+    live.start()
+    time.sleep(3)
+    process, started = psutil.Process(), time.monotonic()
+    before = process.cpu_times()
+    time.sleep(seconds)
+    after = process.cpu_times()
+    live.close()
+    return 100 * (after.user + after.system - before.user - before.system) / (time.monotonic() - started)
+
+
+def measure_map(times: int = 20, idle_seconds: float = 20) -> list[Measure]:
+    """All rows of the encryption map: drawing alone, then on a cluster with the chat application."""
+    from tests.bench import Measure, cluster
+
+    drawn = [Measure(what, f"{1000 * took:.1f} ms", f"{1000 * goal:.0f} ms", runs) for what, took, goal, runs in rows()]
+    with cluster("bench-map"), labkit.open("embedded:bench-map", narrate=lambda _: None) as lab:
+        lab.world("03")
+        said, tried = clicks(lab, times)
+        idle = idle_share(lab, idle_seconds)
+
+    def told(seconds: list[float]) -> str:
+        return f"{1000 * statistics.median(seconds):.0f} ms (worst {1000 * max(seconds):.0f})"
+
+    return [
+        *drawn,
+        Measure("STRICT pressed to the picture showing it", told(said), "p50 250 ms", times),
+        Measure("the same until the plaintext client was tried and refused", told(tried), "-", times),
+        Measure("a live map while nothing changes, of one core", f"{idle:.1f} %", "5 %", 1),
+    ]
+
+
 if __name__ == "__main__":
-    for what, seconds, to_reach, runs in rows():
-        print(f"{what:60} {seconds * 1000:8.1f} ms   to reach {to_reach * 1000:.0f} ms   ({runs} runs)")
+    for row in measure_map():
+        print(f"{row.name:62} {row.value:>26}   to reach {row.to_reach}")
