@@ -215,19 +215,25 @@ def _second_line(edge: MapEdge) -> str:
 
 def _edge(edge: MapEdge, layout: Layout) -> str:
     style = edge_style(edge)
-    halves, at = layout.curves[edge.id], layout.labels[edge.id]
-    (*points, tip) = halves[1]
-    path = f"{_bezier(halves[0])}L{points[0][0]:.1f} {points[0][1]:.1f}{_bezier(tuple(points))}"  # beneath the label
-    title = escape(style["title"])
+    path, ends = layout.lines.get(edge.id) or _line(edge.id, layout)
+    title, at = escape(style["title"]), layout.labels[edge.id]
     label = _label(edge, style, at) if layout.labelled else _dot(style, at)
     # Two thousand stops on the way of the Tab key help nobody: there the table is the way in.
-    focus = ' tabindex="0" role="button"' if layout.labelled else ""
+    focus = f' tabindex="0" role="button" aria-label="{title}"' if layout.labelled else ""
+    halo = f'<path class="lkm-halo" d="{path}"/>' if layout.labelled else ""
     return (
-        f'<g class="lkm-edge {style["class"]}" data-edge="{escape(edge.id)}"{focus} aria-label="{title}">'
-        f"<title>{title}</title>"
-        + (f'<path class="lkm-halo" d="{path}"/>' if layout.labelled else "")
-        + f'<path class="lkm-stroke" d="{path}"/>{_arrow(points[-1], tip)}{_stop(tip)}{label}</g>'
+        f'<g class="lkm-edge {style["class"]}" data-edge="{escape(edge.id)}"{focus}><title>{title}</title>{halo}'
+        f'<path class="lkm-stroke" d="{path}"/>{ends}{label}</g>'
     )
+
+
+def _line(edge_id: str, layout: Layout) -> tuple[str, str]:
+    """The path of an edge, and both of its ends: whatever its state, and painted once for a layout."""
+    halves = layout.curves[edge_id]
+    (*points, tip) = halves[1]
+    path = f"{_bezier(halves[0])}L{points[0][0]:.1f} {points[0][1]:.1f}{_bezier(tuple(points))}"  # beneath the label
+    layout.lines[edge_id] = (path, _arrow(points[-1], tip) + _stop(tip))
+    return layout.lines[edge_id]
 
 
 def _bezier(points: tuple[Point, ...]) -> str:

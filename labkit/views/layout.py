@@ -14,7 +14,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from labkit.views.map import EdgeKind, MapEdge, MapModel, MapNode
@@ -62,6 +62,8 @@ class Layout:
     curves: Mapping[str, tuple[tuple[Point, ...], tuple[Point, ...]]]
     labels: Mapping[str, Point]
     labelled: bool = True
+    lines: dict[str, tuple[str, str]] = field(default_factory=dict, compare=False, repr=False)
+    """What was painted of each edge already and does not change with its state: kept for the next painting."""
 
 
 def node_width(name: str) -> float:
@@ -165,7 +167,7 @@ def _lay_out(model: MapModel) -> Layout:
     finally:
         graph.close()
     layout = _read(answer, [edge.id for edge in model.sorted_edges()])
-    return replace(layout, curves=_apart(model, layout)) if labelled else _straight(model, layout)
+    return replace(layout, curves=_apart(model, layout), lines={}) if labelled else _straight(model, layout)
 
 
 def _read(answer: dict[str, Any], ids: list[str]) -> Layout:
@@ -234,7 +236,7 @@ def _straight(model: MapModel, layout: Layout) -> Layout:
         middle = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
         labels[edge.id] = middle
         curves[edge.id] = ((a, a, middle, middle), (middle, middle, b, b, b))
-    return replace(layout, curves=curves, labels=labels, labelled=False)
+    return replace(layout, curves=curves, labels=labels, labelled=False, lines={})
 
 
 def _border(box: Box, towards: Point) -> Point:
