@@ -56,7 +56,7 @@ class Dashboards:
         if by != "proxies":
             try:
                 server = find_prometheus(self._cluster, "" if by == "prometheus" else by)
-                return by_prometheus(dashboard, server, minutes, "1m")
+                return by_prometheus(dashboard, server, minutes, server.window())
             except MeshError:
                 if by:
                     raise

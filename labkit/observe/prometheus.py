@@ -30,6 +30,12 @@ WITHOUT = (
 )
 
 
+UNDER_STRICT = (
+    "The API server calls it in plaintext. If its pod has a sidecar and STRICT holds for it, the sidecar cuts that; "
+    "portLevelMtls DISABLE for its port lets it in."
+)
+
+
 @dataclass(frozen=True)
 class PrometheusServer:
     """One Prometheus, by its Service."""
@@ -61,6 +67,11 @@ class PrometheusServer:
         params = {"query": promql, "start": f"{end - seconds:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
         return list(self.ask("query_range", params, promql)["result"])
 
+    def window(self) -> str:
+        """Over what time rates are to be taken: four scrapes, so that one may fail. A minute when it does not say."""
+        longest = max((seconds_of(str(one.get("scrapeInterval", ""))) for one in self.targets()), default=0.0)
+        return f"{4 * longest:g}s" if longest else "60s"
+
     def targets(self) -> list[dict[str, Any]]:
         """Whom it scrapes, and how that went last."""
         return list(self.ask("targets", {"state": "active"}, "")["activeTargets"])
@@ -85,10 +96,18 @@ class PrometheusServer:
         if status == 503 or answer.get("kind") != "Status":
             raise ClusterError(
                 f"Prometheus at {self} does not answer: {answer.get('message') or text[:200] or status}",
+                meaning=UNDER_STRICT if "reset" in text else "",
                 next_step=f"Look at its pod: kubectl get pods -n {self.namespace}. Meanwhile {WITHOUT}",
                 status=status,
             )
         raise problems.from_status(status, answer, action=f"Asking Prometheus at {self}")
+
+
+def seconds_of(duration: str) -> float:
+    """Prometheus' way to write a time: 15s, 1m30s, 500ms. 0 for what is none."""
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+    parts = re.findall(r"(\d+)(ms|s|m|h)", duration)
+    return sum(float(number) * units[unit] for number, unit in parts)
 
 
 def find_prometheus(cluster: Cluster, where: str = "") -> PrometheusServer:

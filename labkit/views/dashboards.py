@@ -2,7 +2,8 @@
 
 https://istio.io/latest/docs/ops/integrations/grafana/ ; each panel asks one thing, says it as its title, and names the
 unit of its axis. The same questions are answered by Prometheus over time, or by readings of our own of some seconds.
-Added to Istio's: how requests were protected, everywhere, because that is what this workshop is about.
+Added to Istio's: how requests were protected, everywhere, and what was refused, because that is what this workshop is
+about.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from labkit.errors import InputError
 from labkit.observe.questions import NAME, Question, Where
 
 REQUESTS, DURATION = "istio_requests_total", "istio_request_duration_milliseconds"
+REFUSED = "envoy_listener_no_filter_chain_match"
+"""What STRICT refuses is no request, and in none of Istio's metrics: the listener alone counts it."""
+
 SENT, RECEIVED = "istio_tcp_sent_bytes_total", "istio_tcp_received_bytes_total"
 POLICY = "connection_security_policy"
 SOURCE = ("source_workload_namespace", "source_workload")
@@ -76,6 +80,11 @@ def mesh() -> Dashboard:
                     Question(REQUESTS, (), {**AT_SERVERS, "response_code": "5.."}, name="5xx, servers say"),
                     Question(REQUESTS, (), {**AT_CLIENTS, "response_code": "5..|0"}, name="5xx or none, clients say"),
                 ),
+            ),
+            Panel(
+                "How many connections does no sidecar take?",
+                "connections per second",
+                (Question(REFUSED, (), {"envoy_listener_address": ".*_15006"}, name="plaintext under STRICT, mostly"),),
             ),
             Panel(
                 "Who gets the requests?",
@@ -232,6 +241,11 @@ def control_plane() -> Dashboard:
                 ),
             ),
             Panel(
+                "Which versions run?",
+                "instances",
+                (Question("istio_build", ("component", "tag"), how="gauge"),),
+            ),
+            Panel(
                 "How busy is it?",
                 "CPU cores",
                 (Question("process_cpu_seconds_total", where={"job": "(istiod|pilot|)"}, name="used"),),
@@ -277,7 +291,7 @@ DASHBOARDS: dict[str, Callable[..., Dashboard]] = {
 }
 
 PATTERNS = {
-    "mesh": r"istio_(requests_total|request_duration_milliseconds|tcp_)|^server\.uptime$",
+    "mesh": r"istio_(requests_total|request_duration_milliseconds|tcp_)|^server\.uptime$|no_filter_chain_match$",
     "service": r"istio_(requests_total|request_|response_|tcp_)|^server\.uptime$",
     "workload": r"istio_(requests_total|request_|response_|tcp_)|^server\.uptime$",
     "control-plane": "",

@@ -32,6 +32,8 @@ _POLICY_COLOURS = {"mTLS": outcome_colour(Outcome.MTLS), "plaintext": outcome_co
 INK = "#0a0b0c"
 """Stands for the page's own ink while a drawing for a notebook is made; no panel uses it otherwise."""
 
+_INK_ON_LIGHT = "#202020"
+
 MOST_LINES = 8
 """More lines in one picture are told apart by nobody: the largest are drawn, the others added up."""
 
@@ -104,7 +106,7 @@ class DashboardView:
         path = Path(path)
         if path.suffix not in (".png", ".svg", ".pdf"):
             raise InputError(f"{path.name!r} is no picture.", next_step="Give a name that ends in .png, .svg or .pdf.")
-        ink, paper = ("#e6e6e6", "#1b1b1b") if dark else ("#202020", "#ffffff")
+        ink, paper = ("#e6e6e6", "#1b1b1b") if dark else (_INK_ON_LIGHT, "#ffffff")
         path.write_bytes(draw(self, path.suffix[1:], ink, paper))
         return path
 
@@ -114,9 +116,10 @@ class DashboardView:
         drawn = draw(self, "svg", INK, "none").decode()
         return drawn[drawn.index("<svg") :].replace(INK, "currentColor")
 
-    @cached_property
-    def png(self) -> bytes:
-        return draw(self, "png", "#202020", "#ffffff")
+    @property
+    def standalone_svg(self) -> str:
+        """The same with ink and light paper of its own, for a file or a slide."""
+        return self.svg.replace("currentColor", _INK_ON_LIGHT).replace("<svg ", '<svg style="background:#fff" ', 1)
 
     def sentences(self) -> list[str]:
         """Panel by panel, the mean of each line over the time shown, for who reads and for who cannot see."""
@@ -141,7 +144,8 @@ class DashboardView:
             f'<ul style="margin:4px 0 0 0;padding-left:1.4em;line-height:1.5">{items}</ul></details>'
             "</figcaption></figure>"
         )
-        return {"text/html": html, "image/png": self.png, "text/plain": str(self)}
+        # JupyterLab shows image/svg+xml as an <img>, which the page's theme does not reach.
+        return {"text/html": html, "image/svg+xml": self.standalone_svg, "text/plain": str(self)}
 
 
 def draw(view: DashboardView, form: str, ink: str, paper: str) -> bytes:

@@ -44,6 +44,21 @@ def deployment(name: str, namespace: str, container: Object, **annotations: str)
     }
 
 
+LOW = 90
+"""A port that needs privileges: on the wire it is 20090."""
+
+
+def low_port() -> Object:
+    """Metrics on a low port, without a sidecar."""
+    container = {
+        "image": "mtlslab/apps:1.0",
+        "args": ["visits"],
+        "env": [{"name": "METRICS_PORT", "value": str(LOW)}],
+        "ports": [{"name": "http", "containerPort": PORT}, {"name": "http-metrics", "containerPort": LOW}],
+    }
+    return deployment("low", "legacy", container, **{**SCRAPED, "prometheus.io/port": str(LOW)})
+
+
 def visits(name: str, **annotations: str) -> list[Object]:
     """A page on 8080, metrics on 9102."""
     ports = [{"name": "http", "containerPort": PORT}, {"name": "http-metrics", "containerPort": METRICS}]
@@ -82,6 +97,7 @@ def observed_mesh(name: str) -> Iterator[Lab]:
             lab.create_namespace("legacy")
             lab.apply(deployment("caller", "shop", sleeps))
             lab.apply(deployment("old", "legacy", sleeps))
+            lab.apply(low_port())
             lab.apply(visits("visits", **SCRAPED))
             lab.apply(visits("own", **SCRAPED, **{"prometheus.istio.io/merge-metrics": "false"}))
             for namespace in ("shop", "legacy"):

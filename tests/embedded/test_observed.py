@@ -18,6 +18,7 @@ from labkit.observe.refusals import CLIENT, LOG, PROBE, STATISTICS
 from tests.embedded.observed_world import (
     CALLER,
     HAS_PROMETHEUS,
+    LOW,
     MERGED,
     METRICS,
     OUTSIDE,
@@ -259,6 +260,9 @@ def test_it_finds_its_targets_by_asking_the_api_server(prometheus: Lab) -> None:
     # `own` wants no merging: its proxy is scraped on a port of its own; a proxy is not scraped twice.
     assert {("istiod", "istiod"), ("kubernetes-pods", "own"), ("envoy-stats", "own")} <= jobs
     assert ("envoy-stats", "visits") not in jobs and not any(target == "old" for _, target in jobs)
+    # A low port is asked for where it is, and called what it is.
+    assert urls["low"].endswith(f":{20000 + LOW}/metrics")
+    assert prometheus.prometheus().query(f'up{{instance=~".*:{LOW}"}}')["value"].tolist() == [1.0]
 
 
 def test_it_follows_pods_that_come_and_go(prometheus: Lab) -> None:
@@ -292,8 +296,35 @@ def test_it_counts_what_the_proxies_count(prometheus: Lab) -> None:
     wait_for("the next scrape", lambda: counted() == requests(prometheus, "mutual_tls", CALLER), 30)
     over_time = prometheus.prometheus().range("up", minutes=1, step=5)
     assert {"time", "value", "job"} <= set(over_time.columns) and set(over_time["value"]) <= {0.0, 1.0}
-    merged = prometheus.prometheus().query("visits_total")
-    assert len(merged) == 2  # one on the proxy's page, one scraped by itself
+    # One on its proxy's page, one scraped beside its proxy, one without a proxy.
+    assert set(prometheus.prometheus().query("visits_total")["app"]) == {"visits", "own", "low"}
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_our_own_readings_and_it_say_the_same(prometheus: Lab, share: float) -> None:
+    """Counts, and quantiles by Prometheus' histogram_quantile over the very same buckets."""
+    prometheus.probe(CALLER, URL)
+
+    def ours() -> tuple[int, float]:
+        found = prometheus.metrics("shop", durations=True)
+        frame = found.latency(share, by=("destination_workload",)).set_index("destination_workload")
+        return (int(frame["requests"]["visits"]), float(frame.iloc[:, 0]["visits"])) if len(frame) else (0, 0.0)
+
+    def its() -> tuple[int, float]:
+        where = '{reporter="destination",destination_workload="visits"}'
+        counted = prometheus.prometheus().query(f"sum(istio_request_duration_milliseconds_count{where})")
+        buckets = f"sum by (le) (istio_request_duration_milliseconds_bucket{where})"
+        told = prometheus.prometheus().query(f"histogram_quantile({share}, {buckets})")
+        if not len(counted) or not len(told):
+            return 0, 0.0
+        return int(counted["value"].iloc[0]), round(float(told["value"].iloc[0]), 2)
+
+    def same() -> bool:
+        before, told, after = ours(), its(), ours()
+        # Kubelet's probes never come to these filters, so nothing is counted in between.
+        return before == after == told and before[0] > 0
+
+    wait_for("the next scrape", same, 30)
 
 
 def test_words_of_promql_pass_unchanged_and_mistakes_come_back_in_its_own_words(prometheus: Lab) -> None:

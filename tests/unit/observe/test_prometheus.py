@@ -9,7 +9,7 @@ import pytest
 
 from labkit.errors import ClusterError, InputError, LabError, MachineError, MeshError
 from labkit.installers.prometheus import missing
-from labkit.observe.prometheus import PrometheusServer, find_prometheus, is_prometheus
+from labkit.observe.prometheus import PrometheusServer, find_prometheus, is_prometheus, seconds_of
 from labkit.views.prometheus import Prometheus
 
 Object = dict[str, Any]
@@ -103,6 +103,21 @@ def test_a_vector_a_scalar_and_a_matrix_become_frames() -> None:
     assert not len(asked(success("matrix", [])).range("up"))
 
 
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("5s", 5), ("1m", 60), ("1m30s", 90), ("500ms", 0.5), ("2h", 7200), ("", 0), ("often", 0)]
+)
+def test_times_as_prometheus_writes_them(written: str, seconds: float) -> None:
+    assert seconds_of(written) == seconds
+
+
+def test_rates_are_taken_over_four_scrapes() -> None:
+    targets = [{"scrapeInterval": "5s"}, {"scrapeInterval": "15s"}]
+    found = asked({"status": "success", "data": {"activeTargets": targets}})
+    assert found.server.window() == "60s"
+    assert asked({"status": "success", "data": {"activeTargets": targets[:1]}}).server.window() == "20s"
+    assert asked({"status": "success", "data": {"activeTargets": []}}).server.window() == "60s"
+
+
 def test_a_range_is_asked_for_in_steps_that_prometheus_answers() -> None:
     found = asked(success("matrix", []))
     found.range("up", minutes=4, end=1000.0)
@@ -119,6 +134,7 @@ def test_a_range_is_asked_for_in_steps_that_prometheus_answers() -> None:
     [
         (400, {"status": "error", "errorType": "bad_data", "error": "unclosed"}, InputError, "unclosed"),
         (503, {"kind": "Status", "message": "no endpoints available"}, ClusterError, "no endpoints available"),
+        (503, {"kind": "Status", "message": "read: connection reset by peer"}, ClusterError, "portLevelMtls DISABLE"),
         (200, "<html>", ClusterError, "does not answer"),
         (403, {"kind": "Status", "message": "services/proxy is forbidden"}, ClusterError, "forbidden"),
     ],
