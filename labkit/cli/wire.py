@@ -19,6 +19,7 @@ from labkit.cli.words import namespace_option, opened, qualified
     "-w", "--write", type=click.Path(path_type=Path), default=None, help="Write a .pcapng or .pcap file, too."
 )
 @click.option("-r", "--read", type=click.Path(path_type=Path), default=None, help="Show a file instead.")
+@click.option("--inside", is_flag=True, help="What the sidecar hands to its application: mTLS ends at the proxy.")
 @click.option("--image", default="", help="An image with sh and tcpdump, if not nicolaka/netshoot.")
 @cluster_option
 @json_option
@@ -27,6 +28,7 @@ def capture(
     namespace: str | None,
     seconds: float,
     port: int | None,
+    inside: bool,
     write: Path | None,
     read: Path | None,
     image: str,
@@ -48,7 +50,7 @@ def capture(
     if not server:
         raise click.UsageError("Name a server, such as shop/server, or a file with --read.")
     with opened(cluster) as lab:
-        wire = lab.capture(qualified(server, namespace), port=port, image=image, limit=seconds + 60)
+        wire = lab.capture(qualified(server, namespace), port=port, inside=inside, image=image, limit=seconds + 60)
         say(f"Looking at {wire.server} for {seconds:g} s ...")
         wire.wait(seconds)
         wire.stop()

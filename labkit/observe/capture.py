@@ -2,8 +2,8 @@
 
 This is what `kubectl debug POD --image=nicolaka/netshoot` and `tcpdump -w -` do by hand, on every cluster in the same
 way: https://kubernetes.io/docs/tasks/debug/debug-application/debug-running-pod/#ephemeral-container. The program
-listens on `eth0`, that is between the pods; on `lo` of a pod with a sidecar one would see what the proxy hands to its
-application, and that is plaintext always.
+listens on `eth0`, that is between the pods. On `lo` (`inside`) of a pod with a sidecar it sees what the proxy hands to
+its application, and that is plaintext always: mTLS ends at the proxy.
 
 On the embedded cluster `tcpdump` is a program of its own. The bytes in its packets are those that crossed; the headers
 of TCP and IP around them are rebuilt, because nobody without privileges is shown those of the kernel. So a packet is a
@@ -25,6 +25,7 @@ from labkit.cluster.kinds import NODE, POD, SERVICE
 from labkit.cluster.streaming import Stream
 from labkit.errors import ClusterError, InputError, LabError, WaitTimeoutError
 from labkit.observe.objects import (
+    PROXY,
     find_workload,
     is_finished,
     is_injected,
@@ -42,7 +43,10 @@ IMAGE_VARIABLE = "LABKIT_CAPTURE_IMAGE"
 IMAGE = "nicolaka/netshoot:v0.13"
 """An image with sh and tcpdump; IMAGE_VARIABLE names another one, for clusters with a registry of their own."""
 
-INTERFACE = "eth0"
+OUTSIDE, INSIDE = "eth0", "lo"
+PROXY_INSIDE = "127.0.0.6"
+"""Where a sidecar calls its application from: pilot/pkg/networking/core, InboundPassthroughBindIpv4."""
+
 CONTAINER = "labkit-wire"
 LIFETIME = 3600
 """Seconds for which an added container waits for the next capture: none can ever be taken out of a pod again."""
@@ -78,6 +82,7 @@ class Target:
     workload: str
     address: str
     ports: tuple[int, ...]
+    interface: str = OUTSIDE
 
     @property
     def expression(self) -> str:
@@ -85,16 +90,23 @@ class Target:
         return f"tcp and host {self.address} and ({ports})"
 
 
-def find_targets(cluster: Cluster, server: str, port: int | None = None) -> list[Target]:
+def find_targets(cluster: Cluster, server: str, port: int | None = None, *, inside: bool = False) -> list[Target]:
     """The running pods of a workload with the ports to look at. Raises InputError when there is nothing to look at."""
     found = find_workload(cluster, server)
     pods = [pod for pod in found.pods if not is_terminating(pod) and not is_finished(pod) and _address(pod)]
     if not pods:
         raise InputError(f"{found} has no running pod.", next_step="Look at lab.pods().", workload=str(found))
-    services = cluster.objects(SERVICE, found.namespace)
+    if inside and not all(is_injected(pod) for pod in pods):
+        raise InputError(
+            f"{found} has no sidecar, so there is nothing between a proxy and the application.",
+            next_step="Leave inside=True out: what crosses to the pod is what the application gets.",
+            workload=str(found),
+        )
+    services, interface = cluster.objects(SERVICE, found.namespace), INSIDE if inside else OUTSIDE
     return [
-        Target(name_of(pod), found.namespace, str(found), _address(pod), _ports(str(found), pod, services, port))
+        Target(name_of(pod), found.namespace, str(found), _address(pod), ports, interface)
         for pod in pods
+        for ports in [_ports(str(found), pod, services, port)]
     ]
 
 
@@ -145,7 +157,7 @@ def names_by_address(cluster: Cluster) -> dict[str, str]:
     for pod in cluster.objects(POD):
         if _address(pod) and not is_finished(pod) and not (pod.get("spec") or {}).get("hostNetwork"):
             names[_address(pod)] = f"{namespace_of(pod)}/{workload_name(pod)}"
-    return names
+    return {**names, PROXY_INSIDE: PROXY}
 
 
 # The container
@@ -225,7 +237,7 @@ class _Tcpdump:
     @classmethod
     def start(cls, cluster: Cluster, target: Target, image: str, limit: float) -> _Tcpdump:
         container = debugger(cluster, target, image, limit + 60)
-        command = ["sh", "-c", _SCRIPT, str(round(limit)), INTERFACE, target.expression, str(MOST_PACKETS)]
+        command = ["sh", "-c", _SCRIPT, str(round(limit)), target.interface, target.expression, str(MOST_PACKETS)]
         stream = cluster.stream(target.pod, target.namespace, command, container=container)
         if not stream.wait_for("listening on", START_SECONDS):
             words = " ".join(stream.stderr.split()) or stream.failure or "it said nothing"
@@ -280,6 +292,10 @@ class Session:
     _refresh: Callable[[], dict[str, str]] | None = None
 
     @property
+    def inside(self) -> bool:
+        return any(one.interface == INSIDE for one in self.targets)
+
+    @property
     def running(self) -> bool:
         return not self.ended and any(not one.stream.ended.is_set() for one in self._running)
 
@@ -324,13 +340,21 @@ class Session:
         return any(end[0] == one.address and end[1] in one.ports for one in self.targets)
 
 
-def start(cluster: Cluster, server: str, *, port: int | None = None, image: str = "", limit: float = LIMIT) -> Session:
+def start(
+    cluster: Cluster,
+    server: str,
+    *,
+    port: int | None = None,
+    inside: bool = False,
+    image: str = "",
+    limit: float = LIMIT,
+) -> Session:
     """Begin to look at a workload's ports; returns once what crosses is seen. Raises LabError when it cannot be."""
     if not 0 < limit <= LIFETIME / 2:
         raise InputError(
             f"A capture cannot run for {limit:g} s.", next_step=f"Name between 1 and {LIFETIME // 2} seconds."
         )
-    targets = find_targets(cluster, server, port)
+    targets = find_targets(cluster, server, port, inside=inside)
     chosen = image or os.environ.get(IMAGE_VARIABLE) or IMAGE
     session = Session(targets[0].workload, tuple(targets), names_by_address(cluster))
     session._refresh = lambda: names_by_address(cluster)

@@ -20,6 +20,7 @@ class Recording:
     content: CaptureFile
     names: dict[str, str] = field(default_factory=dict)
     targets: tuple[()] = ()
+    inside: bool = False
     running: bool = False
     ended: float = 1.0
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from labkit.errors import InputError
-from labkit.observe.capture import IMAGE, INTERFACE, Session, Target
+from labkit.observe.capture import IMAGE, Session, Target
 from labkit.observe.packets import (
     LINKTYPE_RAW,
     SHOWN_BYTES,
@@ -208,7 +208,8 @@ class Wire:
         """This capture and another one of the same server next to each other."""
         from labkit.views.wire_pairs import Beside
 
-        return Beside(self, other)
+        sides = ["INSIDE" if one._session.inside else "OUTSIDE" for one in (self, other)]
+        return Beside(self, other) if sides[0] == sides[1] else Beside(self, other, (sides[0], sides[1]))
 
     # -- on the screen ------------------------------------------------------------------------------------------
 
@@ -218,12 +219,10 @@ class Wire:
         words = Counter(one.on_the_wire for one in found)
         told = ", ".join(f"{count} {word}" for word, count in words.items()) or "nothing crossed"
         state = "seen so far" if self.running else f"seen in {self._session.seconds:.0f} s"
+        inside = f"Inside {self.server}, from the proxy to the application"
+        where = inside if self._session.inside else f"On the wire to {self.server}"
         plural = "" if len(found) == 1 else "s"
-        return (
-            f"On the wire to {self.server}, {state}: {len(found)} connection{plural} ({told})"
-            if found
-            else (f"On the wire to {self.server}, {state}: {told}")
-        )
+        return f"{where}, {state}: {f'{len(found)} connection{plural} ({told})' if found else told}"
 
     @property
     def kubectl(self) -> tuple[str, ...]:
@@ -233,7 +232,7 @@ class Wire:
     def _command(self, target: Target) -> str:
         return (
             f"kubectl debug -n {target.namespace} {target.pod} --profile=netadmin --image={IMAGE} -it -- "
-            f"tcpdump -i {INTERFACE} -nA '{target.expression}'"
+            f"tcpdump -i {target.interface} -nA '{target.expression}'"
         )
 
     def _lines(self) -> list[str]:

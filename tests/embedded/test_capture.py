@@ -295,6 +295,23 @@ def scale(lab: Lab, replicas: int) -> None:
     wait_for("the pods", lambda: len(lab.cluster.objects("pods", "shop", labels={"app": "server"})) == replicas)
 
 
+def test_mtls_ends_at_the_proxy(strict: Lab) -> None:
+    assert status(strict, CLIENT) == 200  # the proxy has a connection to its application already
+    with strict.capture(SERVER) as outside, strict.capture(SERVER, inside=True) as inside:
+        assert status(strict, CLIENT) == 200
+    assert outside.encrypted and not outside.requests
+    assert inside.requests == ["GET /healthz HTTP/1.1"] and not inside.encrypted
+    assert [one.peer for one in inside.all_connections()] == ["istio-proxy"]
+    assert "Inside shop/server, from the proxy to the application" in str(inside) and "-i lo" in str(inside)
+    both = strict.compare_captures(outside, inside)
+    assert both.names == ("OUTSIDE", "INSIDE")
+
+
+def test_without_a_sidecar_there_is_no_inside(lab: Lab) -> None:
+    with pytest.raises(InputError, match="legacy/old has no sidecar"):
+        lab.capture(OLD, inside=True)
+
+
 def test_the_proxys_own_ports_can_be_looked_at(lab: Lab) -> None:
     address, _ = address_of(lab, "server")
     with lab.capture(SERVER, port=15090) as wire:
