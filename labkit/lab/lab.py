@@ -115,9 +115,8 @@ from labkit.lab.words import ProxyWords
 from labkit.observe import declared, mesh, objects, proxies, proxy, settling, traffic, waiting
 from labkit.observe.declared_mesh import read_declared_mesh
 from labkit.outcomes import Observation, Probe, Verdict
-from labkit.policy import workload_from_pod
-from labkit.policy.calls import predict_call, resolve_call
 from labkit.policy.declared import DeclaredMesh
+from labkit.policy.declared.judging import Asked
 from labkit.views.commands import has_blank, kubectl_for, label_pairs
 from labkit.views.results import Attempt, Done, Manifest, PodDescription
 from labkit.worlds import Journal, Undo, restart, wait_until_gone
@@ -578,29 +577,18 @@ class Lab(
 
     def _verdict(self, client: str, url: str) -> Verdict:
         reference = objects.find_workload(self.cluster, client)
-        sender = workload_from_pod(reference.ready_pod())
         host, port = traffic.address_of(url)
-        snapshot = objects.take_snapshot(self.cluster)
-        call = resolve_call(host, port, reference.namespace, snapshot.services, snapshot.pods)
-        if call is None:
+        try:
+            found = self.declared_mesh().explain(str(reference), host, port, asked=Asked(traffic.path_of(url)))
+        except InputError as error:
             raise InputError(
                 f"From {reference}, no Service answers to {host!r} on port {port}.",
                 meaning="Within its own namespace a Service is called by its name, from others by name.namespace.",
                 next_step="Look at lab.services() for names and ports.",
                 url=url,
-            )
-        server = host if not call.by_service else "/".join(traffic.service_of(url, reference.namespace))
-        sent = Probe(str(reference), server, port)
-        return predict_call(
-            sender,
-            call,
-            snapshot.peer_authentications,
-            root_namespace=snapshot.root_namespace,
-            destination_rules=snapshot.destination_rules,
-            authorization_policies=snapshot.authorization_policies,
-            path=traffic.path_of(url),
-            probe=sent,
-        )
+            ) from error
+        server = host if found.target.by_address else "/".join(traffic.service_of(url, reference.namespace))
+        return found.verdict(Probe(str(reference), server, port))
 
     def wait_until_ready(self, what: str, *, limit: float = WAIT_SECONDS) -> Done:
         """Wait for a namespace, or for `namespace/workload`."""
