@@ -128,6 +128,11 @@ WRONG = [
         {"servers": [{"hosts": ["*"], "port": {"number": 1, "name": "a", "protocol": "TLS"}, "tls": {"mode": "x"}}]},
         "tls.mode",
     ),
+    (
+        "ServiceEntry",
+        {"hosts": ["a"], "ports": [{"number": 80, "name": "a"}, {"number": 81, "name": "a"}]},
+        "spec.ports[1]: Duplicate value",
+    ),
     ("ServiceEntry", {"resolution": "STATIC"}, "spec.hosts: Required value"),
     ("ServiceEntry", {"hosts": ["a"], "location": "OUTSIDE"}, "spec.location"),
     ("AuthorizationPolicy", {"action": "PERMIT"}, "spec.action"),

@@ -81,6 +81,32 @@ def test_groups_versions_and_short_names_are_the_published_ones(kind: str) -> No
     assert all("status" in one["subresources"] for one in spec["versions"])
 
 
+# x-kubernetes-list-type: map, and its keys
+MAPS = {
+    ("ServiceEntry", "spec.ports"): ["name"],
+    ("WasmPlugin", "spec.match[].ports"): ["number"],
+    ("WasmPlugin", "spec.vmConfig.env"): ["name"],
+}
+
+
+def test_lists_are_merged_by_the_published_keys() -> None:
+    def lists(schema: Object, path: str) -> Iterator[tuple[str, list[str]]]:
+        if schema.get("x-kubernetes-list-type") == "map":
+            yield path, schema["x-kubernetes-list-map-keys"]
+        for name, inner in (schema.get("properties") or {}).items():
+            yield from lists(inner, f"{path}.{name}")
+        if schema.get("type") == "array":
+            yield from lists(schema["items"], f"{path}[]")
+
+    found = {
+        (kind, path): keys
+        for kind, crd in INSTALLED.items()
+        for version in crd["spec"]["versions"]
+        for path, keys in lists(spec_of(version), "spec")
+    }
+    assert found == MAPS
+
+
 def test_there_is_no_kind_beside_the_published_ones() -> None:
     assert INSTALLED.keys() == SPECS.keys() == VERSIONS.keys()
 

@@ -83,7 +83,7 @@ KNOWN = frozenset(
     {
         *("type", "description", "properties", "additionalProperties", "items", "enum", "required", "nullable"),
         *("format", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties"),
-        *("oneOf", "anyOf", "allOf", "not"),
+        *("oneOf", "anyOf", "allOf", "not", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
         *("maxProperties", "pattern", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations"),
     }
 )
