@@ -42,7 +42,8 @@ Look
     lab.mtls_mode(namespace=None, workload=None)      "UNSET", "DISABLE", "PERMISSIVE", "STRICT"
     lab.effective_mtls(namespace)            per workload: mode, per port, who decided
     lab.certificate_of(workload)             facts of the certificate that its proxy presents: SPIFFE ID, issuer, times
-    lab.map(*namespaces, special=False)      the encryption map: picture, text twin, .svg .png .dot .table .save(path)
+    lab.map(*namespaces, special=False, counted=False)    the encryption map: picture, text twin, .svg .png .dot .table
+                                             .save(path)
                                              .layer("declared"|"observed") .conceal() .score({edge: "mTLS"})
     lab.proxy_status()                       which configuration each proxy runs, and what it refused
     lab.explain(client, server, port)        what the policies declare of a call: both sides, each object, each rule
@@ -75,6 +76,7 @@ Try
                                              .http_status .exit_code .error .body .headers .json() .command
     lab.predict(client, url)                 what the policies say will happen -> Verdict
     lab.gateway_url(scheme, path)            where the ingress gateway is reached from this machine
+    lab.address_of(workload)                 the address of its pod, to call it past its Service
     lab.wait_until_ready(what)               "azureopenai" (a namespace) or "azureopenai/chatbackend"
     lab.live_map(*namespaces)                the map, redrawn while the mesh changes: .replay() .predict() .select()
     lab.controls(*namespaces)                knobs for modes, sidecars, clients' TLS, traffic; they show what is true
@@ -305,6 +307,10 @@ class Lab(
         namespace = self.mesh_status().namespace or "istio-system"
         return gateway_address(self.cluster, namespace=namespace).url(scheme, path)
 
+    def address_of(self, workload: str) -> str:
+        """The address of a workload's pod, to call it past its Service."""
+        return str(objects.find_workload(self.cluster, workload).ready_pod()["status"]["podIP"])
+
     def uninstall_mesh(self) -> Done:
         """Remove the mesh. Sidecars that run keep their last configuration until their pods are restarted."""
         started = time.monotonic()
@@ -532,11 +538,14 @@ class Lab(
         """The facts of the certificate that the workload's proxy presents."""
         return proxy.certificate(self.cluster, workload)
 
-    def map(self, *namespaces: str, special: bool = False, forwards: Iterable[str] = ()) -> EncryptionMap:
+    def map(
+        self, *namespaces: str, special: bool = False, forwards: Iterable[str] = (), counted: bool = False
+    ) -> EncryptionMap:
         """The encryption map of some namespaces, or of all that hold pods.
 
         `special` adds the kubelet's probes and Prometheus' scrapes, `forwards` what a port-forward leads to, as
-        "namespace/workload:port".
+        "namespace/workload:port". `counted` draws what the servers' metrics have counted as well, as they see it: a
+        client without a sidecar is called unknown.
         """
         from labkit.views.encryption_map import EncryptionMap
         from labkit.views.model import make_map
@@ -544,7 +553,13 @@ class Lab(
         for name in namespaces:
             self.cluster.get(NAMESPACE, name)
         snapshot = objects.take_snapshot(self.cluster, *namespaces)
-        return EncryptionMap(make_map(snapshot, self._seen, special=special, forwards=forwards))
+        if not counted:
+            return EncryptionMap(make_map(snapshot, self._seen, special=special, forwards=forwards))
+        from labkit.live.counting import counted_so_far
+
+        counts = counted_so_far(self.cluster, namespaces)
+        model = make_map(snapshot, self._seen, special=special, forwards=forwards, counted=counts, resolve=False)
+        return EncryptionMap(model)
 
     # -- try ----------------------------------------------------------------------------------------------------
 
