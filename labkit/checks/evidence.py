@@ -11,7 +11,7 @@ from labkit.cluster.kinds import POD, SERVICE
 from labkit.errors import LabError
 from labkit.observe.declared import EFFECTIVE_COLUMNS, effective_rows
 from labkit.observe.mesh import mesh_status
-from labkit.observe.objects import labels_of, name_of, namespace_of, take_snapshot
+from labkit.observe.objects import find_workload, labels_of, name_of, namespace_of, take_snapshot
 from labkit.observe.proxy import certificate
 from labkit.observe.waiting import wait_until_ready
 
@@ -66,6 +66,14 @@ def gateway_door(cluster: Cluster, scheme: str = "http") -> str:
     if not found:
         return f"{scheme}://istio-ingressgateway.{mesh_status(cluster).namespace or 'istio-system'}/"
     return f"{scheme}://{name_of(found[0])}.{namespace_of(found[0])}/"
+
+
+def gateway_pod(cluster: Cluster) -> str:
+    """The ingress gateway's pod itself: its address, and the port that its Service's port 80 leads to."""
+    service = next(one for one in cluster.objects(SERVICE) if "ingressgateway" in labels_of(one).get("istio", ""))
+    port = next(one for one in service["spec"]["ports"] if one["port"] == 80)
+    pod = find_workload(cluster, f"{namespace_of(service)}/{name_of(service)}").ready_pod()
+    return f"http://{pod['status']['podIP']}:{port.get('targetPort', 80)}/"
 
 
 def pods_when_ready(cluster: Cluster, workload: str) -> list[Any]:

@@ -116,7 +116,7 @@ LESSON = Lesson(
                 "c": "the pods of the server",
             },
             right="b",
-            because="A hop that fails is a 502 or 503, a closed door refuses. 404 means that no route took the request.",
+            because="A hop that fails is a 502 or 503, a closed door refuses. 404 says that no route took the request.",
         ),
     ),
 )

@@ -7,7 +7,8 @@ Only what servers report counts: a client's proxy does not know how its connecti
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from labkit.cluster import Cluster
 from labkit.errors import MeshError
@@ -17,12 +18,19 @@ from labkit.observe.exposition import Sample
 from labkit.observe.objects import Snapshot
 from labkit.observe.rates import increase
 from labkit.outcomes import Outcome
+from labkit.views.map import NO_COUNTS, Counts
 from labkit.views.model import UNKNOWN_CLIENT
 
 PATTERN = r"istio_requests_total|^server\.uptime$"
 KNOWN_SECONDS = 10.0
 
 _CARRIED = {"mutual_tls": Outcome.MTLS, "none": Outcome.PLAINTEXT}
+_COLUMNS = {
+    Outcome.MTLS: "mtls",
+    Outcome.PLAINTEXT: "plaintext",
+    Outcome.REFUSED: "refused",
+    Outcome.UNKNOWN: "unknown",
+}
 
 
 class Metering:
@@ -71,6 +79,22 @@ def sightings(samples: Iterable[Sample]) -> list[Sighting]:
         row[0] += number
         row[1] += number if code[:1] in ("4", "5") and outcome is not Outcome.REFUSED else 0
     return [Sighting(*key, number, failed) for key, (number, failed) in totals.items()]
+
+
+def counted_so_far(cluster: Cluster, namespaces: Sequence[str] = ()) -> dict[Edge, Counts]:
+    """What the servers of some namespaces, or of all, have counted since they were started, edge by edge."""
+    try:
+        samples = metrics.scrape(cluster, namespaces, pattern=PATTERN).samples
+    except MeshError:  # nobody has a proxy, so nobody counts
+        return {}
+    counts: dict[Edge, Counts] = {}
+    for one in sightings(samples):
+        edge = (one.client, one.server)
+        before = counts.get(edge, NO_COUNTS)
+        column = _COLUMNS[one.outcome]
+        more = {column: getattr(before, column) + one.number, "failed": before.failed + one.failed}
+        counts[edge] = replace(before, **more)
+    return counts
 
 
 def _workload(labels: Mapping[str, str], side: str) -> str:

@@ -102,7 +102,7 @@ def edge_rows(model: MapModel) -> list[tuple[str, ...]]:
         (
             edge.client,
             edge.server,
-            str(edge.port),
+            str(edge.port or "-"),
             str(edge.kind),
             str(edge.shown),
             str(edge.state),

@@ -103,7 +103,12 @@ class Counts:
         """`41 mTLS / 3 plaintext / 7 refused in 30 s`."""
         named = [(self.mtls, "mTLS"), (self.plaintext, "plaintext"), (self.refused, "refused"), (self.unknown, "?")]
         parts = [f"{number} {name}" for number, name in named if number]
-        return f"{' / '.join(parts)} in {self.window:.0f} s" if parts else ""
+        return f"{' / '.join(parts)}{self._in_window}" if parts else ""
+
+    @property
+    def _in_window(self) -> str:
+        # Without a window: all that was counted so far.
+        return f" in {self.window:.0f} s" if self.window else ""
 
     @property
     def short(self) -> str:
@@ -112,7 +117,7 @@ class Counts:
             return ""
         rate = f"{self.rate:.0f}/s" if self.rate >= 9.95 else f"{self.rate:.1f}/s"
         if self.rate < 0.95:
-            rate = f"{self.total} in {self.window:.0f} s"
+            rate = f"{self.total}{self._in_window or ' in all'}"
         if self.state is EdgeState.MIXED:
             return f"{rate} · {100 * self.mtls / self.total:.0f} % mTLS"
         return f"{rate} · {100 * (self.success or 0):.0f} % ok"
@@ -220,14 +225,16 @@ class MapEdge:
     @property
     def sentence(self) -> str:
         """The edge in words: the text twin of the line."""
+        # Metrics name a server and no port.
+        server = f"{self.server} on port {self.port}" if self.port else self.server
         verb = {
-            EdgeState.MTLS: f"reaches {self.server} on port {self.port} by mTLS",
-            EdgeState.TLS: f"reaches {self.server} on port {self.port} by TLS that shows one side alone",
-            EdgeState.MIXED: f"reaches {self.server} on port {self.port}, now this way, now that",
-            EdgeState.PLAINTEXT: f"reaches {self.server} on port {self.port} in plaintext",
-            EdgeState.REFUSED: f"is refused by {self.server} on port {self.port}",
-            EdgeState.NOT_TRIED: f"has not tried {self.server} on port {self.port}",
-            EdgeState.UNKNOWN: f"calls {self.server} on port {self.port}; how is unknown",
+            EdgeState.MTLS: f"reaches {server} by mTLS",
+            EdgeState.TLS: f"reaches {server} by TLS that shows one side alone",
+            EdgeState.MIXED: f"reaches {server}, now this way, now that",
+            EdgeState.PLAINTEXT: f"reaches {server} in plaintext",
+            EdgeState.REFUSED: f"is refused by {server}",
+            EdgeState.NOT_TRIED: f"has not tried {server}",
+            EdgeState.UNKNOWN: f"calls {server}; how is unknown",
         }[self.shown]
         who = f"{self.client} ({self.kind})" if self.kind is not EdgeKind.CALL else self.client
         text = f"{who} {verb}."

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from labkit.errors import InputError
-from labkit.live.counting import sightings
+from labkit.cluster import Cluster
+from labkit.errors import InputError, MeshError
+from labkit.live.counting import counted_so_far, sightings
 from labkit.live.ledger import Sighting
 from labkit.live.sender import Answer, Orders, outcome_of
+from labkit.observe import metrics
 from labkit.observe.exposition import Sample
 from labkit.outcomes import Outcome
+from labkit.views.map import Counts
 
 
 def counted(value: float = 5, **labels: str) -> Sample:
@@ -86,3 +89,24 @@ def test_what_cannot_be_sent_is_refused_first(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         Orders(**{"client": "foo/client", "url": "http://server/", **wrong}).check()
     Orders("foo/client", "http://server/").check()
+
+
+def test_what_was_counted_so_far_is_summed_edge_by_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown: dict[str, Any] = {"source_workload": "unknown", "connection_security_policy": "none"}
+    samples = (counted(), counted(2, response_code="500"), *(counted(number, **unknown) for number in (3.0, 4.0)))
+    monkeypatch.setattr(metrics, "scrape", lambda *_, **__: metrics.Scrape(samples, {}))
+    found = counted_so_far(cast(Cluster, None), ["bar"])
+    assert found == {
+        ("foo/client", "bar/server"): Counts(mtls=7, failed=2),
+        ("unknown", "bar/server"): Counts(plaintext=7),
+    }
+    assert found["unknown", "bar/server"].words == "7 plaintext"
+    assert found["foo/client", "bar/server"].short == "7 in all · 71 % ok"
+
+
+def test_without_proxies_nothing_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: object, **__: object) -> metrics.Scrape:
+        raise MeshError("No pod has a proxy.")
+
+    monkeypatch.setattr(metrics, "scrape", nobody)
+    assert counted_so_far(cast(Cluster, None)) == {}
