@@ -110,3 +110,23 @@ def test_from_a_shell(strict: Lab) -> None:
     assert CliRunner().invoke(main, ["verify", "--forbid", "refused", "--exempt", OUTSIDE, *where]).exit_code == 0
     opened = CliRunner().invoke(main, ["preview", "--delete", STRICT, *where])
     assert (opened.exit_code, "start to work" in opened.stdout) == (0, True)
+
+
+def test_the_plan_is_gone_step_by_step_and_nobody_is_cut_off(lab: Lab) -> None:
+    """The last test here: it leaves the mesh STRICT, and the client from outside with a sidecar."""
+    plan = lab.migrate()
+    assert plan.plan.complete
+
+    def everybody_is_served() -> bool:
+        return all(lab.probe(client, URL).http_status == 200 for client in (OUTSIDE, INSIDE))
+
+    assert everybody_is_served()
+    for step in plan.steps:
+        if step.change.apply:
+            lab.apply([dict(one) for one in step.change.apply])
+        if step.act is Act.INJECT:
+            lab.restart(OUTSIDE)
+        assert everybody_is_served(), f"{step.act} {step.what}"
+    assert lab.mtls_mode() == lab.mtls_mode("azureopenai") == "STRICT"
+    assert lab.verify(forbid=["plaintext", "refused"]).passed
+    assert lab.migrate().plan.complete and not lab.migrate().steps
