@@ -85,7 +85,7 @@ class Conditions:
                 key = self._todo.pop()
                 try:
                     await self._keep(key)
-                except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+                except (aiohttp.ClientError, ApiError, ConnectionError, TimeoutError) as error:
                     log.info("the status of %s %s/%s is not written yet: %r", *key, error)
                     self.look([key])
                     await asyncio.sleep(RETRY_SECONDS)
@@ -101,6 +101,8 @@ class Conditions:
         try:
             after = await self._write(resource, obj, status)
         except ApiError as error:
+            if error.status >= 500:
+                raise
             # 404: it has gone. 409: somebody was faster; the event of that leads here again.
             log.info("the status of %s %s/%s is not written: %s", *key, error.what)
             return
