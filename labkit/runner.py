@@ -222,6 +222,7 @@ def _run_one(lesson: Path, output: Path, cluster: str, progress: bool) -> Lesson
             execution_timeout=CELL_TIMEOUT,
             start_timeout=60,
             log_output=False,
+            store_widget_state=False,  # the outputs hold pictures and words beside the widgets
         )
     except (PapermillException, RuntimeError, TimeoutError) as error:
         run.failure = _plain(str(error)) or repr(error)

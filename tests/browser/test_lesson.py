@@ -1,0 +1,22 @@
+"""A lesson in a real browser: opened, run, looked at."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.browser.page import ROOT, jupyter, opened
+
+LESSON = "04_enforce_strict.ipynb"
+
+
+def test_a_lesson_runs_to_its_end_with_a_picture_and_without_an_error(desk: Path) -> None:
+    shutil.copy(ROOT / "notebooks" / LESSON, desk)
+    with jupyter(desk) as address, opened(address, LESSON) as notebook:
+        notebook.run_all(limit=110)
+        picture = notebook.page.locator("figure svg.lkm").first
+        picture.scroll_into_view_if_needed()
+        notebook.shot("lesson-04")
+        assert "Encryption map" in (picture.get_attribute("aria-label") or "")
+        assert notebook.page.locator(".jp-OutputArea-output[data-mime-type*='error']").count() == 0
+        assert notebook.problems == []
