@@ -126,6 +126,11 @@ def s_client(address: str, port: int, server_name: str, alpn: tuple[str, ...]) -
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
+# What s_client prints of a CertificateRequest. The server's refusal of a client without one comes too late to be relied
+# on: s_client may have ended by then.
+_OF_A_REQUEST = ("Acceptable client certificate CA names", "Client Certificate Types", "Requested Signature Algorithms")
+
+
 def read_s_client(text: str) -> Handshake:
     """What `openssl s_client -showcerts` printed."""
     chain = tuple(block.encode() + b"\n" for block in _BLOCK.findall(text.partition("\nServer certificate")[0]))
@@ -136,7 +141,7 @@ def read_s_client(text: str) -> Handshake:
         return Handshake(failure=refused or ("it does not answer in TLS" if plain else "no certificate was presented"))
     new = re.search(r"^New, (\S+), Cipher is (\S+)", text, re.MULTILINE)
     alpn = re.search(r"^ALPN protocol: (\S+)", text, re.MULTILINE)
-    asked = "Acceptable client certificate CA names" in text or "certificate required" in text
+    asked = any(words in text for words in _OF_A_REQUEST)
     return Handshake(chain, new[1] if new else "", new[2] if new else "", alpn[1] if alpn else "", asked)
 
 
