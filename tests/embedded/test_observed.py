@@ -31,6 +31,7 @@ from tests.embedded.observed_world import (
 )
 
 CLUSTER = "observed"
+MODULE = Path(__file__).resolve().parents[2] / "assets/wasm/response-header.wasm"
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +230,21 @@ def test_the_control_plane_counts_what_it_does(lab: Lab) -> None:
         assert name in text
     with pytest.raises(MeshError, match="no Prometheus"):
         lab.dashboards.mesh(by="prometheus")
+
+
+def test_wasm_extensions_are_seen_where_there_are_some(lab: Lab) -> None:
+    def machines() -> list[float]:
+        frame = lab.dashboards.wasm(by="proxies", seconds=1).frames["How many virtual machines run?"]
+        return list(frame["value"])
+
+    assert not machines()
+    spec = {"selector": {"matchLabels": {"app": "visits"}}, "url": f"file://{MODULE}"}
+    metadata = {"name": "header", "namespace": "shop"}
+    lab.apply({"apiVersion": "extensions.istio.io/v1alpha1", "kind": "WasmPlugin", "metadata": metadata, "spec": spec})
+    try:
+        wait_for("the virtual machine", lambda: max(machines(), default=0) >= 1)
+    finally:
+        lab.delete("wasmplugin/header", "shop")
 
 
 # Prometheus
