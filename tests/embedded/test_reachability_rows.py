@@ -1,8 +1,6 @@
 """The table of Istio's own integration test of reachability, with real traffic, on every kind of port that it calls.
 
-tests/integration/security/reachability_test.go, TestReachability, with the manifests of testdata/reachability: for each
-case who is let in, and whether the server meets mTLS. Left out are virtual machines, several clusters and networks,
-and headless Services (see "What is simplified" in labkit/README.md).
+The table is in tests/published/reachability.py: for each case who is let in, and whether the server meets mTLS.
 
 Beside the traffic, Envoy's own dump and the certificate that the server presents are read, by code of this file.
 """
@@ -16,7 +14,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -27,111 +25,37 @@ from labkit.embedded.addresses import captured_ip, inside_ip, listen_port
 from labkit.pki import CertificateAuthority
 from tests.embedded.envoy_world import Mesh, curl, talk, wait_for
 from tests.embedded.test_destination_rule_choices import relay
+from tests.published.reachability import (
+    A_B,
+    A_NAKED,
+    CALLS,
+    CASES,
+    HTTP,
+    HTTPS,
+    MIGRATION_CASES,
+    NAKED_B,
+    PASSTHROUGH,
+    ROOT,
+    TCP,
+    WITH,
+    WITHOUT,
+    Call,
+    Condition,
+    always,
+    global_peer_authentication,
+    global_rule,
+    never,
+    obj,
+    of_each_workload,
+    rule_of_each_service,
+)
 
 Object = dict[str, Any]
 
-HTTP, HTTPS, TCP = 8001, 8443, 9001
 DOOR = 8080
-CREATED = "2026-01-01T00:00:00Z"
-ROOT = "istio-system"
-LOCAL = "*.local"
 
-
-@dataclass(frozen=True)
-class Call:
-    """From whom to whom. `path` leads to a subset of the application that is being migrated."""
-
-    source: str
-    target: str
-    path: str = "/"
-
-
-A_B, A_NAKED, NAKED_B = Call("a", "b"), Call("a", "naked"), Call("naked", "b")
-CALLS = (A_B, A_NAKED, NAKED_B)
 # An ingress gateway calls as a sidecar does; Istio's test has none.
 FROM_GATEWAY = (Call("gateway", "b"), Call("gateway", "naked"))
-WITH, WITHOUT = Call("a", "migration", "/vistio"), Call("a", "migration", "/vlegacy")
-
-
-def always(_: Call) -> bool:
-    return True
-
-
-def never(_: Call) -> bool:
-    return False
-
-
-def not_naked(call: Call) -> bool:
-    return "naked" not in (call.source, call.target)
-
-
-def not_from_naked(call: Call) -> bool:
-    return call.source != "naked"
-
-
-def not_to_naked(call: Call) -> bool:
-    return call.target != "naked"
-
-
-def to_istio_subset(call: Call) -> bool:
-    return call.path == "/vistio"
-
-
-def to_legacy_subset(call: Call) -> bool:
-    return call.path == "/vlegacy"
-
-
-# The manifests
-
-
-def obj(kind: str, name: str, spec: Object, namespace: str = "foo") -> Object:
-    return {
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": CREATED},
-        "spec": spec,
-    }
-
-
-def global_peer_authentication(mode: str, namespace: str = ROOT) -> Object:
-    return obj("PeerAuthentication", "default", {"mtls": {"mode": mode}}, namespace)
-
-
-def global_rule(mode: str) -> Object:
-    return obj("DestinationRule", "default", {"host": LOCAL, "trafficPolicy": {"tls": {"mode": mode}}}, ROOT)
-
-
-def of_each_workload(mode: str, ports: Object | None = None) -> list[Object]:
-    found = []
-    for app in ("a", "b", "naked"):
-        spec: Object = {"selector": {"matchLabels": {"app": app}}, "mtls": {"mode": mode}}
-        found.append(obj("PeerAuthentication", app, {**spec, **({"portLevelMtls": ports} if ports else {})}))
-    return found
-
-
-def rule_of_each_service(mode: str) -> list[Object]:
-    spec = {"trafficPolicy": {"tls": {"mode": mode}}}
-    return [
-        obj("DestinationRule", app, {"host": f"{app}.foo.svc.cluster.local", **spec}) for app in ("a", "b", "naked")
-    ]
-
-
-def migration(mode: str) -> list[Object]:
-    host = "migration.foo.svc.cluster.local"
-    policy: Object = {"trafficPolicy": {"tls": {"mode": mode}}} if mode else {}
-    subsets = [{"name": name, "labels": {"version": name}, **policy} for name in ("vistio", "vlegacy")]
-    routes = [
-        {"match": [{"uri": {"prefix": "/vistio"}}], "route": [{"destination": {"host": host, "subset": "vistio"}}]},
-        {"route": [{"destination": {"host": host, "subset": "vlegacy"}}]},
-    ]
-    return [
-        obj("VirtualService", "migration", {"hosts": [host], "http": routes}),
-        obj("DestinationRule", "migration", {"host": host, "subsets": subsets, **policy}),
-    ]
-
-
-PASSTHROUGH = obj(
-    "DestinationRule", "passthrough", {"host": "*", "trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH"}}}, ROOT
-)
 
 
 def door() -> list[Object]:
@@ -144,57 +68,6 @@ def door() -> list[Object]:
         spec = {"hosts": [f"{app}.example.com"], "gateways": [f"{ROOT}/door"], "http": [{"route": route}]}
         found.append(obj("VirtualService", f"through-the-door-to-{app}", spec))
     return found
-
-
-DISABLED_PORTS = {str(port): {"mode": "DISABLE"} for port in (HTTP, HTTPS, TCP)}
-
-Condition = Callable[[Call], bool]
-
-# name, manifests, who is let in, whether it is by mTLS
-CASES: list[tuple[str, list[Object], Condition, Condition]] = [
-    ("global mtls strict", [global_peer_authentication("STRICT"), global_rule("ISTIO_MUTUAL")], not_naked, not_naked),
-    (
-        "global mtls permissive",
-        [global_peer_authentication("PERMISSIVE"), global_rule("ISTIO_MUTUAL")],
-        not_to_naked,
-        not_naked,
-    ),
-    ("global mtls disabled", [global_peer_authentication("DISABLE"), global_rule("DISABLE")], always, never),
-    (
-        "global plaintext to mtls permissive",
-        [global_peer_authentication("PERMISSIVE"), global_rule("DISABLE")],
-        always,
-        never,
-    ),
-    ("global automtls strict", [global_peer_authentication("STRICT")], not_from_naked, not_naked),
-    ("global automtls disable", [global_peer_authentication("DISABLE")], always, never),
-    ("global automtls passthrough", [PASSTHROUGH], always, not_naked),
-    ("global no peer authn", [global_rule("ISTIO_MUTUAL")], not_to_naked, not_naked),
-    ("mtls strict", [*of_each_workload("STRICT"), *rule_of_each_service("ISTIO_MUTUAL")], not_naked, not_naked),
-    (
-        "mtls permissive",
-        [*of_each_workload("PERMISSIVE"), *rule_of_each_service("ISTIO_MUTUAL")],
-        not_to_naked,
-        not_naked,
-    ),
-    ("mtls disabled", [*of_each_workload("DISABLE"), *rule_of_each_service("DISABLE")], always, never),
-    ("mtls port override", of_each_workload("STRICT", DISABLED_PORTS), always, never),
-]
-MIGRATION_CASES: list[tuple[str, list[Object], Condition, Condition]] = [
-    ("migration no tls", [global_peer_authentication("STRICT", "foo"), *migration("")], always, to_istio_subset),
-    (
-        "migration tls disabled",
-        [global_peer_authentication("STRICT", "foo"), *migration("DISABLE")],
-        to_legacy_subset,
-        never,
-    ),
-    (
-        "migration tls mutual",
-        [global_peer_authentication("STRICT", "foo"), *migration("ISTIO_MUTUAL")],
-        to_istio_subset,
-        to_istio_subset,
-    ),
-]
 
 
 # The mesh
