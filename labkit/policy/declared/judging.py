@@ -14,6 +14,7 @@ from labkit.policy.authorization import AuthorizationPolicy, Request
 from labkit.policy.client_tls import ClientTLS, ServiceRule, tls_towards
 from labkit.policy.declared.access import MAYBE, NO, access
 from labkit.policy.declared.answers import Answer, Way
+from labkit.policy.declared.ends import ended, nobody
 from labkit.policy.declared.groups import Group
 from labkit.policy.declared.reasons import Because, Rule, an_object
 from labkit.policy.declared.registry import Registry, Target
@@ -131,28 +132,30 @@ class Judge:
         for branch in self.router.branches(client, target, request):
             if branch.target is None:
                 if branch.when or branch.status is not None or branch.refuses:
-                    yield _ended(branch), None
+                    yield ended(branch), None
             else:
-                yield from self._to(client, branch, branch.target, request)
+                yield from self._to(client, branch, branch.target, target, request)
 
-    def _to(self, client: Group, branch: Branch, target: Target, request: RequestKind) -> Iterator[_Step]:
+    def _to(
+        self, client: Group, branch: Branch, target: Target, called: Target, request: RequestKind
+    ) -> Iterator[_Step]:
         rule = self._rule(client, branch, target)
         endpoints = list(target.endpoints)
         if branch.subset and not branch.passed_on:
             subset = rule.subset(branch.subset) if rule else None
             if subset is None:
                 why = Because(Rule.SUBSET, f"no DestinationRule that counts here defines the subset {branch.subset}")
-                yield _nobody(client, branch, request, why), None
+                yield nobody(client, branch, request, why), None
                 return
             endpoints = [one for one in endpoints if labels_match(subset.labels, one[0].workload.labels)]
         if not endpoints:
             why = Because(Rule.NO_ENDPOINT, f"no pod stands behind {target}")
-            yield _nobody(client, branch, request, why), None
+            yield nobody(client, branch, request, why), None
             return
         total = sum(max(group.pods, 1) for group, _ in endpoints)
         for group, port in endpoints:
             share = branch.share * max(group.pods, 1) / total
-            yield self._meet(client, branch, target, rule, group, port, request, share)
+            yield self._meet(client, branch, target, called, rule, group, port, request, share)
 
     def _rule(self, client: Group, branch: Branch, target: Target) -> DestinationRule | None:
         if not client.injected or branch.passed_on:
@@ -164,20 +167,23 @@ class Judge:
         client: Group,
         branch: Branch,
         target: Target,
+        called: Target,
         rule: DestinationRule | None,
         group: Group,
         port: int,
         request: RequestKind,
         share: float,
     ) -> _Step:
-        """The way to one workload."""
+        """The way to one workload. The client's proxy reads what the port is declared for that is called, wherever a
+        route then leads.
+        """
         server, effective = group.workload, self.rules.effective(group.workload)
         sent, why_sent = self._sent(client, branch, target, rule, server, port, effective)
         edge = Edge(
             client.workload,
             server,
             port,
-            target.protocol,
+            called.protocol,
             request,
             by_service=not branch.passed_on,
             arrives_as=self.registry.arrives_as(group, port),
@@ -185,10 +191,10 @@ class Judge:
         )
         verdict = predict_edge(edge, sent, effective)
         if group.gateway:
-            verdict, why_received = self._at_gateway(group, target, port, sent, request, verdict)
+            verdict, whys = self._at_gateway(group, target, port, sent, request, verdict)
         else:
-            why_received = _received(group, edge, sent, effective, verdict)
-        because = (*branch.because, why_sent, *why_received)
+            whys = why_received(group, edge, sent, effective, verdict)
+        because = (*branch.because, why_sent, *whys)
         verdict, wrong_name = self._named_right(verdict, sent, rule, target.port, branch.subset, server)
         if wrong_name:
             because = (*because, wrong_name)
@@ -208,7 +214,7 @@ class Judge:
             error=verdict.error,
             ignored=effective.ignored if group.injected and not group.gateway else (),
         )
-        return way, None if group.gateway else self._guard(way, group, target, edge, sent, effective)
+        return way, None if group.gateway else self._guard(way, group, called, edge, sent, effective)
 
     # -- the client's side
 
@@ -372,52 +378,3 @@ class Judge:
             exit_code=0 if http else None,
             error="RBAC: access denied" if http else "connection closed",
         )
-
-
-def _received(
-    group: Group, edge: Edge, sent: ClientTLS, effective: EffectiveMTLS, verdict: Verdict
-) -> tuple[Because, ...]:
-    """Why the server's side does what it does."""
-    if not group.injected:
-        said = "the server has no sidecar, so its application meets what is sent"
-        if verdict.outcome is Outcome.REFUSED and sent.mtls:
-            said = "the server has no sidecar: its application meets a TLS handshake that it cannot read"
-        return (Because(Rule.NO_SERVER_SIDECAR, said),)
-    if not edge.captured or edge.port in UNCAPTURED_PORTS:
-        said = f"port {edge.port} is kept from the server's sidecar"
-        if verdict.outcome is Outcome.REFUSED:
-            said += ", and its application cannot read mTLS"
-        return (Because(Rule.NOT_CAPTURED, said),)
-    mode = effective.mode_for_port(edge.port)
-    said = f"port {edge.port} of the server is {mode}, so its sidecar accepts {mode.accepts}"
-    found = (Because(Rule.PEER_AUTHENTICATION, said, effective.decided_by_for_port(edge.port)),)
-    by_mode = mode is MutualTLSMode.STRICT or sent.mtls
-    if verdict.outcome is Outcome.REFUSED and not by_mode and not sent.own_tls:
-        wrong = verdict.reasons[-1].rstrip(".")
-        return (*found, Because(Rule.PROTOCOL, f"{wrong[:1].lower()}{wrong[1:]}"))
-    return found
-
-
-def _ended(branch: Branch) -> Way:
-    """The client's own proxy answers."""
-    outcome = Outcome.REFUSED if branch.refuses else Outcome.UNKNOWN
-    sends = "nothing: its own proxy answers"
-    return Way(
-        outcome, branch.because, branch.share, branch.when, sends=sends, http_status=branch.status, accepts="nothing"
-    )
-
-
-def _nobody(client: Group, branch: Branch, request: RequestKind, why: Because) -> Way:
-    # With a sidecar: 503 and the flag UH. Without one the exit code is curl's 7, or 56 where a proxy on the node
-    # accepts first: not predicted.
-    by_proxy = client.injected and request is RequestKind.HTTP and not branch.passed_on
-    return Way(
-        Outcome.REFUSED,
-        (*branch.because, why),
-        branch.share,
-        branch.when,
-        sends="mTLS or plaintext" if client.injected else "plaintext",
-        accepts="nothing",
-        http_status=503 if by_proxy else None,
-        error="no healthy upstream" if by_proxy else "connection refused",
-    )

@@ -437,6 +437,15 @@ def test_a_route_leads_elsewhere() -> None:
     assert explain(routes(to("naked.bar.svc.cluster.local")), client="bar/naked").answer.ways[0].server == "foo/web"
 
 
+def test_the_port_that_is_called_says_what_the_client_speaks() -> None:
+    """A route from an HTTP port to one that is not declared: the client's proxy still expects HTTP."""
+    there = app("foo", "any", port_name="")
+    led = routes(to("any.foo.svc.cluster.local"))
+    assert explain(*there, led, request=RequestKind.TLS).outcome is REFUSED
+    assert explain(*there, led, request=RequestKind.HTTP).outcome is MTLS
+    assert explain(*there, server="foo/any", request=RequestKind.TLS).outcome is MTLS
+
+
 def test_weights_are_shares() -> None:
     found = explain(routes(to("web", 75), to("naked.bar.svc.cluster.local", 25)))
     assert (found.outcome, found.answer.shares) == (UNKNOWN, "75% mTLS, 25% plaintext")
