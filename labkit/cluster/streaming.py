@@ -22,7 +22,6 @@ class Stream:
         self.ended = threading.Event()
         self.failure = ""
         """Why it ended, if that was no proper end."""
-        self._started = self._ended = time.monotonic()
         self._client, self._pod = client, pod
         self._outputs = {execute.STDOUT: bytearray(), execute.STDERR: bytearray()}
         self._told = bytearray()
@@ -41,11 +40,6 @@ class Stream:
     def stderr(self) -> str:
         with self._changed:
             return self._outputs[execute.STDERR].decode("utf-8", "replace")
-
-    @property
-    def seconds(self) -> float:
-        """How long it has run."""
-        return (self._ended if self.ended.is_set() else time.monotonic()) - self._started
 
     def write(self, data: bytes) -> None:
         """Write to the program's input, soon; nothing when it has ended."""
@@ -109,7 +103,6 @@ class Stream:
                 self.failure = words or (f"exit code {code}" if code else "")
             except LabError as error:
                 self.failure = error.what
-        self._ended = time.monotonic()
         with self._changed:
             self.ended.set()
             self._changed.notify_all()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,8 @@ MOST_PACKETS = 20_000
 PULL_SECONDS = 90.0
 START_SECONDS = 20.0
 PROXY_PORTS = (15000, 15001, 15006, 15020, 15021, 15090)
+
+_ENOUGH = b"enough\n"
 
 # A line of input is the word that it is enough; the end of input says that nobody is there any more.
 _SCRIPT = """exec 3<&0
@@ -233,11 +236,29 @@ class _Tcpdump:
     limit: float
     told: bool = False
     """Whether it was told that it is enough."""
+    expired: bool = False
+
+    def __post_init__(self) -> None:
+        self._timer = threading.Timer(self.limit, self._expire)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _expire(self) -> None:
+        self.expired = not self.stream.ended.is_set()
+        self.stream.write(_ENOUGH)
 
     @classmethod
     def start(cls, cluster: Cluster, target: Target, image: str, limit: float) -> _Tcpdump:
         container = debugger(cluster, target, image, limit + 60)
-        command = ["sh", "-c", _SCRIPT, str(round(limit)), target.interface, target.expression, str(MOST_PACKETS)]
+        command = [
+            "sh",
+            "-c",
+            _SCRIPT,
+            str(round(limit + START_SECONDS)),
+            target.interface,
+            target.expression,
+            str(MOST_PACKETS),
+        ]
         stream = cluster.stream(target.pod, target.namespace, command, container=container)
         if not stream.wait_for("listening on", START_SECONDS):
             words = " ".join(stream.stderr.split()) or stream.failure or "it said nothing"
@@ -250,9 +271,10 @@ class _Tcpdump:
         return cls(target, stream, limit)
 
     def stop(self) -> None:
-        self.told = not self.stream.ended.is_set()
+        self._timer.cancel()
+        self.told = not self.expired and not self.stream.ended.is_set()
         self.stream.wait_until_quiet(_QUIET, _QUIET_LIMIT)
-        self.stream.write(b"enough\n")
+        self.stream.write(_ENOUGH)
         self.stream.ended.wait(START_SECONDS)
         self.stream.close()
 
@@ -262,7 +284,7 @@ class _Tcpdump:
         notes = [line.removeprefix("tcpdump: ") for line in self.stream.stderr.splitlines() if not _is_usual(line)]
         if self.told or not self.stream.ended.is_set():
             return notes
-        if self.stream.seconds >= self.limit:
+        if self.expired:
             return [*notes, f"it ended by itself after {self.limit:g} s"]
         if f"{MOST_PACKETS} packets captured" in self.stream.stderr:
             return [*notes, f"it ended by itself after {MOST_PACKETS} packets"]

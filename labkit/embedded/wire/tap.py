@@ -38,7 +38,7 @@ LOOK_AGAIN = 0.1
 LOOK_SELDOM = 1.0
 """The same when nobody captures any more, and connections still pass a hop."""
 
-RENEWAL = 1.5
+RENEWAL = 2.5
 """Seconds in which clients open new connections; a change of endpoints reaches all proxies in a tenth of it."""
 
 BEHIND = 16 * 2**20
