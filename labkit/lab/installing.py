@@ -11,6 +11,7 @@ from labkit.cluster.kinds import CONFIGMAP
 from labkit.errors import MeshError
 from labkit.observe import mesh, proxies
 from labkit.views.results import Done
+from labkit.worlds import Journal, Undo
 
 if TYPE_CHECKING:
     from labkit.cluster import Cluster
@@ -26,18 +27,14 @@ class Installing:
     """
 
     cluster: Cluster
+    _journal: Journal
 
     if TYPE_CHECKING:
 
         def _after(self, changes: Iterable[Change]) -> None: ...
         def _installer(self) -> Any: ...
 
-    def configure_mesh(
-        self,
-        values: Source | Iterable[Source] = (),
-        *,
-        set: Iterable[str] = (),
-    ) -> Done:
+    def configure_mesh(self, values: Source | Iterable[Source] = (), *, set: Iterable[str] = ()) -> Done:
         """Install the mesh with these settings, or give them to the mesh that is there, and wait until they are in
         force. What is not named has its default. Proxies that run keep what they were started with.
         """
@@ -49,12 +46,18 @@ class Installing:
         read = read_mesh_values(written)
         status = mesh.mesh_status(self.cluster)
         place = {"namespace": status.namespace, "revision": status.revision} if status.installed else {}
-        changes: list[Change] = self._installer().install(self.cluster, values=written, **place)
+        installer = self._installer()
+        changes: list[Change] = installer.install(self.cluster, values=written, **place)
+        if not status.installed:
+            where = mesh.mesh_status(self.cluster).namespace
+            self._journal.add(Undo(f"removed the mesh from {where}", lambda: installer.uninstall(self.cluster)))
+        to_record = list(changes) if status.installed else []
         if read.gateway:
             from labkit.installers.gateway import install_gateway
 
-            changes += install_gateway(self.cluster, namespace=mesh.mesh_status(self.cluster).namespace)
-        self._after(changes)
+            added = install_gateway(self.cluster, namespace=mesh.mesh_status(self.cluster).namespace)
+            changes, to_record = [*changes, *added], [*to_record, *added]
+        self._after(to_record)
         proxies.wait_until_delivered(self.cluster, [one for one in changes if one.kind == CONFIGMAP])
         lines = tuple(str(one) for one in changes if one.action != "unchanged")
         warnings = tuple(f"{path} has no effect on the embedded mesh" for path in read.without_effect)

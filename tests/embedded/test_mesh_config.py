@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from labkit.cli import main
 from labkit.cluster import Cluster
 from labkit.embedded import lifecycle
-from labkit.installers import install
+from labkit.installers import install, uninstall
 from labkit.lab import Lab
 from labkit.policy.workload import is_ready
 from tests.embedded.test_controlplane import SERVICE, deployment, policy, wait_for, wait_for_deployments
@@ -189,3 +189,14 @@ def test_what_has_no_effect_is_said_and_the_rest_is_not(cluster: Cluster, said: 
     assert [line for line in said if "no effect" in line] == [
         "meshConfig.dnsRefreshRate has no effect on the embedded mesh."
     ]
+
+
+def test_a_mesh_that_was_installed_so_is_gone_after_leaving_with_its_gateway(cluster: Cluster) -> None:
+    uninstall(cluster)
+    lab = Lab(cluster)
+    lab.configure_mesh(set=["profile=default", "meshConfig.trustDomain=other.example"])
+    assert lab.mesh_config()["trustDomain"] == "other.example"
+    assert cluster.find("Deployment", "istio-ingressgateway", "istio-system") is not None
+    lab.leave()
+    assert cluster.find("Namespace", "istio-system") is None
+    assert not cluster.objects("CustomResourceDefinition")
