@@ -48,15 +48,20 @@ def metrics(
 @main.command("top-plaintext")
 @namespaces_argument
 @click.option("--top", default=10, show_default=True, help="How many lines.")
+@click.option("--from-logs", is_flag=True, help="Name the callers by the addresses in access logs.")
 @click.option("--fail", is_flag=True, help="Exit code 1 when somebody does.")
 @seconds_option
 @cluster_option
 @json_option
 def top_plaintext(
-    namespaces: tuple[str, ...], top: int, fail: bool, seconds: float, cluster: str, as_json: bool
+    namespaces: tuple[str, ...], top: int, from_logs: bool, fail: bool, seconds: float, cluster: str, as_json: bool
 ) -> None:
     """Show who talks in plaintext to servers of the mesh, most first. 'unknown' has no proxy that could say who."""
     with opened(cluster) as lab:
+        if from_logs:
+            named = lab.plaintext_callers(*namespaces).head(top)
+            emit(records(named), as_json, str(named) if len(named) else "No access log tells of plaintext.")
+            raise SystemExit(1 if fail and len(named) else 0)
         found = lab.rates(*namespaces, seconds=seconds) if seconds else lab.metrics(*namespaces)
     frame = found.plaintext(top)
     if len(frame) or as_json:

@@ -64,6 +64,7 @@ Look
                                              .success() .latency() .plaintext(); later - earlier gives rates
     lab.rates(seconds=5)                     the same within the next seconds
     lab.refusals(*namespaces)                connections that proxies did not take, and who says so
+    lab.plaintext_callers(*namespaces)       who called in plaintext, by the addresses in access logs
     lab.install_prometheus()                 a Prometheus beside istiod, where the program is installed
     lab.prometheus()                         the cluster's: .query(promql) .range(promql, minutes=10) .targets()
     lab.dashboards.mesh()                    pictures: .mesh() .service(name) .workload(name) .control_plane() .wasm()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import NAMESPACE
 from labkit.errors import InputError
 from labkit.lab.dashboards import Dashboards
-from labkit.observe import mesh, metrics, refusals
+from labkit.observe import callers, mesh, metrics, refusals
 from labkit.observe.metrics import Scrape
 from labkit.observe.prometheus import find_prometheus
 from labkit.outcomes import Observation
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from labkit.views.metrics import Metrics
     from labkit.views.prometheus import Prometheus
     from labkit.views.refusals import RefusalsView
+    from labkit.views.tables import Table
 
 
 class Observed:
@@ -29,6 +31,7 @@ class Observed:
                                              .by("connection_security_policy") .success() .latency() .plaintext()
     lab.rates(seconds=5)                     the same within the next seconds, with rates; or: after - before
     lab.refusals(*namespaces)                connections that proxies did not take, and who says so: .frame .count()
+    lab.plaintext_callers(*namespaces)       who called in plaintext, named by the addresses in access logs
     lab.install_prometheus()                 a Prometheus beside istiod (lab.uninstall_prometheus() removes it)
     lab.prometheus()                         the cluster's Prometheus: .query(promql) .range(promql, minutes=10)
                                              .targets(); lab.prometheus("monitoring/prometheus:9090") names one
@@ -79,6 +82,18 @@ class Observed:
         for name in namespaces:
             self.cluster.get(NAMESPACE, name)
         return RefusalsView(refusals.look(self.cluster, namespaces, self.tried))
+
+    def plaintext_callers(self, *namespaces: str) -> Table:
+        """Who called in plaintext, by the addresses in the access logs of the servers' proxies, most requests first.
+
+        Metrics call them `unknown`; nothing is seen where access logs are off.
+        """
+        from labkit.views.tables import make_table
+
+        for name in namespaces:
+            self.cluster.get(NAMESPACE, name)
+        columns = ("client", "server", "port", "requests", "last_seen")
+        return make_table(columns, [astuple(one) for one in callers.look(self.cluster, namespaces)])
 
     def prometheus(self, where: str = "") -> Prometheus:
         """The Prometheus of this cluster, found or named (`namespace/service:port`)."""

@@ -21,7 +21,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from labkit.cluster import Cluster, Obj
 from labkit.cluster.kinds import POD
@@ -75,6 +75,17 @@ class Refusals:
     found: tuple[Refusal, ...]
     silent: Mapping[str, str] = field(default_factory=dict)
 
+    def since(self, earlier: Refusals) -> Refusals:
+        """What was added since. A count that is smaller than before began anew: a proxy was restarted."""
+        before = {(one.server, one.client, one.why, one.told_by): one.count for one in earlier.found}
+        added = []
+        for one in self.found:
+            was = before.get((one.server, one.client, one.why, one.told_by), 0)
+            count = one.count - was if one.count >= was else one.count
+            if count:
+                added.append(replace(one, count=count))
+        return Refusals(tuple(added), self.silent)
+
 
 def look(cluster: Cluster, namespaces: Iterable[str] = (), tried: Iterable[Observation] = ()) -> Refusals:
     """Ask all proxies, read their logs, and add what this lab tried itself. Raises MeshError without any proxy."""
@@ -87,7 +98,7 @@ def look(cluster: Cluster, namespaces: Iterable[str] = (), tried: Iterable[Obser
     gateways = {f"{namespace_of(pod)}/{name_of(pod)}" for pod in pods if is_gateway(pod)}
     found = [
         *by_statistics(counted.samples, workloads, gateways),
-        *by_logs(_logs(cluster, pods), workloads, names, gateways),
+        *by_logs(read_logs(cluster, pods), workloads, names, gateways),
         *by_clients(seen.samples),
         *by_probes(tried),
     ]
@@ -100,7 +111,9 @@ def _not_kept(counted: metrics.Scrape) -> dict[str, str]:
     return dict.fromkeys(sorted(counted.times.keys() - telling), why)
 
 
-def _logs(cluster: Cluster, pods: list[Obj]) -> list[tuple[str, str]]:
+def read_logs(cluster: Cluster, pods: list[Obj]) -> list[tuple[str, str]]:
+    """(pod, the last lines of its proxy's log); a log that cannot be read is empty."""
+
     def read(pod: Obj) -> tuple[str, str]:
         try:
             text = cluster.logs(name_of(pod), namespace_of(pod), container=PROXY, tail=LINES)

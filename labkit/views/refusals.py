@@ -16,7 +16,8 @@ _WORDS = {STATISTICS: "servers' statistics", LOG: "access logs", CLIENT: "client
 
 @dataclass(frozen=True, eq=False)
 class RefusalsView:
-    """`.frame` has a line for each server, client, reason and who tells it; `.count(told_by)` adds up one of them."""
+    """`.frame` has a line for each server, client, reason and who tells it; `.count(told_by)` adds up one of them;
+    `later - earlier` is what was refused in between."""
 
     refusals: Refusals
 
@@ -24,6 +25,12 @@ class RefusalsView:
     def frame(self) -> Table:
         """server, client (empty: not known), why, count, told_by, last_seen."""
         return Table([astuple(one) for one in self.refusals.found], columns=list(COLUMNS))
+
+    def __sub__(self, earlier: RefusalsView) -> RefusalsView:
+        """What was refused since an earlier look."""
+        if not isinstance(earlier, RefusalsView):
+            return NotImplemented
+        return RefusalsView(self.refusals.since(earlier.refusals))
 
     def count(self, told_by: str = STATISTICS, server: str = "") -> int:
         """How many connections one of the four tellers knows of, at one server or at all."""

@@ -149,6 +149,19 @@ def test_refused_plaintext_is_told_by_all_who_know_of_it(lab: Lab) -> None:
     assert now.count(server=OWN) == before.count(server=OWN)
 
 
+def test_callers_in_plaintext_are_in_the_servers_logs_with_their_address(lab: Lab) -> None:
+    def told() -> dict[str, int]:
+        frame = lab.plaintext_callers("shop")
+        here = frame[(frame["server"] == MERGED) & (frame["port"] == PORT)]
+        return dict(zip(here["client"], here["requests"], strict=True))
+
+    before = sum(told().values())
+    assert lab.probe(OUTSIDE, URL).http_status == lab.probe(CALLER, URL).http_status == 200
+    wait_for("the log", lambda: sum(told().values()) == before + 1)
+    # What comes through the ClusterIP comes from the node here; the caller in the mesh spoke mTLS.
+    assert any(client.startswith("node ") for client in told()) and CALLER not in told()
+
+
 def test_a_client_that_is_told_to_send_plaintext_is_named(lab: Lab) -> None:
     lab.apply(policy("STRICT"))
     rule = {

@@ -1,4 +1,4 @@
-"""Reading the pages of all proxies: through the API server, by exec where that is not allowed, and who does not answer."""
+"""Reading the pages of all proxies: through the API server, or by exec where that is not allowed; and who is silent."""
 
 from __future__ import annotations
 

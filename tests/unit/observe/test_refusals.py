@@ -159,3 +159,15 @@ def test_the_view_does_not_add_up_what_several_tell() -> None:
     assert "shop/old-1 is missing" in str(view) and "legacy/old" in view._repr_html_()
     nothing = RefusalsView(Refusals(()))
     assert str(nothing) == "No proxy refused a connection." and not len(nothing.frame)
+
+
+def test_what_was_refused_between_two_looks() -> None:
+    def seen(count: int, client: str = "") -> Refusal:
+        return Refusal("shop/store", client, PLAINTEXT, count, STATISTICS)
+
+    before = RefusalsView(Refusals((seen(3), seen(5, "a"))))
+    after = RefusalsView(Refusals((seen(4), seen(5, "a"), seen(2, "new"))))
+    assert [(one.client, one.count) for one in (after - before).refusals.found] == [("", 1), ("new", 2)]
+    assert (before - after).count() == 3  # smaller than before: a proxy began anew
+    with pytest.raises(TypeError):
+        after - 1  # type: ignore[operator]
