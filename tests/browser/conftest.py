@@ -18,6 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(300))  # the first one of a module sets up a whole world
             if lacking:
                 item.add_marker(pytest.mark.skip(reason=f"NO BROWSER TEST WAS RUN. Install {lacking}"))
 

@@ -58,6 +58,7 @@ def jupyter(directory: Path) -> Iterator[str]:
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--ServerApp.port_retries=0"]
+    command += ["--LabApp.expose_app_in_browser=True"]
     command += [f"--ServerApp.root_dir={directory}", f"--IdentityProvider.token={TOKEN}"]
     command += ["--allow-root"] if os.getuid() == 0 else []
     log = (directory / "jupyter.log").open("w", encoding="utf-8")
@@ -128,12 +129,13 @@ class Notebook:
             self.page.locator(".lm-Menu-item", has_text=re.compile(rf"^{name}$")).first.click()
 
     def run_all(self, limit: float = 90) -> None:
-        """Run every cell, and wait until the last one has a number."""
+        """Run every cell, and wait until all have ended. The model knows; the page holds only what is in sight."""
         self.menu("Run", "Run All Cells")
         self.page.wait_for_function(
-            """() => { const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')]
-                 .map((one) => one.textContent);
-                 return prompts.length && prompts.every((one) => /\\[\\d+\\]/.test(one)); }""",
+            """() => { const cells = window.jupyterapp.shell.currentWidget.context.model.cells;
+                 return [...Array(cells.length).keys()].map((place) => cells.get(place))
+                   .filter((cell) => cell.type === 'code')
+                   .every((cell) => cell.executionCount && cell.executionState !== 'running'); }""",
             timeout=1000 * limit,
         )
 

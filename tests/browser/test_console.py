@@ -31,7 +31,7 @@ spec: {mtls: {mode: %s}}
 def console(desk: Path) -> Iterator[Notebook]:
     """The console, with every cell run."""
     with jupyter(desk) as address, opened(address, "console.ipynb") as notebook:
-        notebook.run_all(limit=110)
+        notebook.run_all(limit=240)
         notebook.page.wait_for_selector(".lkw-stage svg", timeout=20_000)
         notebook.page.locator(".labkit-console").first.scroll_into_view_if_needed()
         yield notebook
