@@ -111,10 +111,10 @@ def explain(
             return
         edges = lab.edges(*namespaces, only=only)
         mesh = lab.declared_mesh() if not edges else None
-    from labkit.views.declared import edge_dict, edge_table
+    from labkit.views.declared import edge_dict, edge_text
 
     nothing = f"No such edge among {len(mesh.clients)} workloads and {len(mesh.servers)} ports." if mesh else ""
-    emit([edge_dict(one) for one in edges], as_json, str(edge_table(edges)) if edges else nothing)
+    emit([edge_dict(one) for one in edges], as_json, edge_text(edges) if edges else nothing)
 
 
 def format_options(command: Any) -> Any:

@@ -27,7 +27,7 @@ from labkit.policy.declared.verifying import read_expectations, verify
 if TYPE_CHECKING:
     from labkit.views.analysis import Analysis
     from labkit.views.declared import Explained, Planned, Previewed, Verified
-    from labkit.views.tables import Table
+    from labkit.views.edge_table import EdgeTable
 
 
 class DeclaredQuestions:
@@ -58,7 +58,7 @@ class DeclaredQuestions:
         kind = _choice(RequestKind, request, "request") if request else None
         return Explained(self.declared_mesh().explain(client, server, _port(port), kind, asked))
 
-    def explain_all(self, *namespaces: str, only: str | None = None) -> Table:
+    def explain_all(self, *namespaces: str, only: str | None = None) -> EdgeTable:
         """The verdicts for all pairs, or for those with a client or a server in some namespaces."""
         from labkit.views.declared import edge_table
 

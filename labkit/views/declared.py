@@ -14,6 +14,7 @@ from labkit.policy.declared.verifying import Finding, Verification, findings_of
 from labkit.views.page import card, table
 
 if TYPE_CHECKING:
+    from labkit.views.edge_table import EdgeTable
     from labkit.views.tables import Table
 
 BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe-Ito; the words carry the meaning
@@ -124,11 +125,19 @@ def edge_row(edge: EdgeVerdict) -> tuple[str, ...]:
     return edge.client.name, edge.target.label, verdict, answer.sends, answer.accepts, objects, answer.why
 
 
-def edge_table(edges: Iterable[EdgeVerdict]) -> Table:
+def edge_table(edges: Iterable[EdgeVerdict]) -> EdgeTable:
     """All calls as a table."""
-    from labkit.views.tables import make_table
+    from labkit.views.edge_table import EdgeTable
 
-    return make_table(EDGE_COLUMNS, (edge_row(one) for one in edges))
+    return EdgeTable([edge_row(one) for one in edges], columns=list(EDGE_COLUMNS))
+
+
+def edge_text(edges: Iterable[EdgeVerdict]) -> str:
+    """All calls for a terminal, which scrolls: every row, and a line that counts them."""
+    from labkit.views.tables import Table
+
+    frame = edge_table(edges)
+    return f"{Table(frame)!r}\n{frame.summary.partition(' The first')[0]}"
 
 
 def edge_dict(edge: EdgeVerdict) -> dict[str, Any]:

@@ -49,6 +49,20 @@ def test_in_python(shop: Path) -> None:
     assert repr(files) == "Files(6 objects, 3 workloads, 3 ports to call)"
 
 
+def test_a_page_shows_as_many_calls_as_one_can_read(tmp_path: Path) -> None:
+    many = [one for number in range(16) for one in app("foo", f"app-{number}")]
+    (tmp_path / "many.yaml").write_text(yaml.safe_dump_all(many))
+    table = labkit.files(tmp_path).explain_all()
+    assert len(table) == 240
+    assert len(repr(table).splitlines()) == 202
+    assert repr(table).endswith("240 calls: 240 mTLS. The first 200 are shown.")
+    assert table._repr_html_().count("<tr") == 201
+    shown = run("explain", "--all", "--from", str(tmp_path)).stdout.splitlines()
+    assert (len(shown), shown[-1]) == (242, "240 calls: 240 mTLS.")
+    few = labkit.files(tmp_path).explain_all(only="plaintext")
+    assert (len(few), repr(few)) == (0, "No such edge.")
+
+
 def test_a_change_may_be_an_object_or_yaml_text(shop: Path) -> None:
     files = labkit.files(shop / "shop")
     assert not files.preview(peers("STRICT")).safe
