@@ -154,16 +154,33 @@ def prometheus_targets(where: str, cluster: str, as_json: bool) -> None:
 @click.argument("name", default="")
 @click.option("--save", "path", default="", help="Write a picture: .png, .svg or .pdf.")
 @click.option("--dark", is_flag=True, help="On dark paper.")
+@click.option("--promql", is_flag=True, help="Only print what is asked, in PromQL; nobody is asked.")
 @click.option("--by", default="", help="'proxies' or 'prometheus'; without it, Prometheus if there is one.")
 @click.option("--minutes", default=10.0, show_default=True, help="How far back Prometheus is asked.")
 @click.option("--seconds", default=10.0, show_default=True, help="How long our own readings take.")
 @cluster_option
 @json_option
 def dashboard(
-    kind: str, name: str, path: str, dark: bool, by: str, minutes: float, seconds: float, cluster: str, as_json: bool
+    kind: str,
+    name: str,
+    path: str,
+    dark: bool,
+    promql: bool,
+    by: str,
+    minutes: float,
+    seconds: float,
+    cluster: str,
+    as_json: bool,
 ) -> None:
     """Answer what Istio's Grafana dashboards answer. NAME is namespace/name of a service or workload."""
     about = [name] if kind in ("service", "workload") else []
+    if promql:
+        from labkit.views.dashboards import DASHBOARDS
+
+        queries = DASHBOARDS[kind](*about).queries()
+        text = "\n".join(f"# {title}\n" + "\n".join(asked) + "\n" for title, asked in queries.items())
+        emit(queries, as_json, text.rstrip())
+        return
     with opened(cluster) as lab:
         found = getattr(lab.dashboards, kind.replace("-", "_"))(*about, by=by, minutes=minutes, seconds=seconds)
     if path:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labkit.errors import InputError
-from labkit.observe.questions import NAME, Question, Where
+from labkit.observe.questions import NAME, Question, Where, promql
 
 REQUESTS, DURATION = "istio_requests_total", "istio_request_duration_milliseconds"
 REFUSED = "envoy_listener_no_filter_chain_match"
@@ -27,6 +27,9 @@ AT_SERVERS: Where = {"reporter": "destination"}
 AT_CLIENTS: Where = {"reporter": "source|waypoint"}
 ANSWERED: Where = {"response_code": "![05].*"}
 """Neither one of the 500s nor 0: no answer."""
+
+_OF_ISTIOD: Where = {"pod": "(istiod.*|)", "job": "!prometheus"}
+"""Of what every process counts; scrape configurations differ in all labels but these."""
 
 QUANTILES = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))
 
@@ -49,6 +52,10 @@ class Dashboard:
 
     title: str
     panels: tuple[Panel, ...]
+
+    def queries(self, window: str = "1m") -> dict[str, list[str]]:
+        """What is asked, in PromQL: by the title of the panel."""
+        return {panel.title: [promql(question, window) for question in panel.questions] for panel in self.panels}
 
 
 def _durations(by: tuple[str, ...], where: Where) -> tuple[Question, ...]:
@@ -233,7 +240,7 @@ def control_plane() -> Dashboard:
                 (
                     Question(
                         "process_resident_memory_bytes",
-                        where={"job": "(istiod|pilot|)"},
+                        where=_OF_ISTIOD,
                         how="gauge",
                         scale=2**-20,
                         name="resident",
@@ -248,7 +255,7 @@ def control_plane() -> Dashboard:
             Panel(
                 "How busy is it?",
                 "CPU cores",
-                (Question("process_cpu_seconds_total", where={"job": "(istiod|pilot|)"}, name="used"),),
+                (Question("process_cpu_seconds_total", where=_OF_ISTIOD, name="used"),),
             ),
         ),
     )

@@ -89,7 +89,9 @@ def line_name(values: Sequence[str], name: str, by: Sequence[str]) -> str:
 
 
 class DashboardView:
-    """A dashboard with its answers: shows itself as a picture, `.frames` has the numbers, `.save(path)` a file."""
+    """A dashboard with its answers: shows itself as a picture, `.frames` has the numbers, `.save(path)` a file,
+    `.queries` what to ask Prometheus for the same.
+    """
 
     def __init__(self, dashboard: Dashboard, answers: Sequence[Answers], source: str) -> None:
         self.dashboard = dashboard
@@ -100,6 +102,11 @@ class DashboardView:
     def frames(self) -> dict[str, Table]:
         """The numbers, by the title of their panel: line, time, value."""
         return {one.panel.title: one.frame for one in self.answers}
+
+    @property
+    def queries(self) -> dict[str, list[str]]:
+        """What is asked, in PromQL, by the title of the panel."""
+        return self.dashboard.queries()
 
     def save(self, path: str | Path, *, dark: bool = False) -> Path:
         """Write a picture: .png, .svg or .pdf, on light paper or on dark."""

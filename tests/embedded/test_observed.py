@@ -373,3 +373,6 @@ def test_dashboards_are_answered_by_it(prometheus: Lab) -> None:
     wait_for("rates of both", lambda: {f"{CALLER}, mTLS", "unknown, plaintext"} <= lines(), 40)
     view = prometheus.dashboards.control_plane(minutes=1)
     assert "Prometheus" in str(view) and len(view.frames["How many proxies are connected?"])
+    shown = prometheus.dashboards
+    for view in (shown.mesh(minutes=1), shown.service("shop/visits", minutes=1), shown.wasm(minutes=1)):
+        assert "Prometheus" in str(view) and any(len(frame) for frame in view.frames.values())

@@ -35,6 +35,14 @@ def test_there_are_istio_s_five_and_each_panel_asks_something() -> None:
                 assert promql(question)
 
 
+def test_what_is_asked_can_be_read_in_promql() -> None:
+    queries = mesh().queries("30s")
+    assert queries["How many requests, and how were they protected?"] == [
+        'sum by (connection_security_policy) (rate(istio_requests_total{reporter=~"destination"}[30s]))'
+    ]
+    assert set(a_view().queries) == {"Who calls?"}
+
+
 def test_the_readings_of_a_dashboard_hold_what_it_asks_for() -> None:
     """The pattern of statistics lets through each metric that is asked for."""
     for kind, make in DASHBOARDS.items():
