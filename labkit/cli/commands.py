@@ -152,10 +152,15 @@ def lab(lesson: str, options: tuple[str, ...]) -> None:
 
 
 @main.command("proxy-status")
+@click.argument("pod", required=False)
+@click.option("-n", "--namespace", default=None, help="Namespace of a name that tells none.")
 @cluster_option
 @json_option
-def proxy_status(cluster: str, as_json: bool) -> None:
-    """Show whether each proxy runs the newest configuration. Exit code 1 when one does not."""
+def proxy_status(pod: str | None, namespace: str | None, cluster: str, as_json: bool) -> None:
+    """Show whether each proxy runs the newest configuration. Exit code 1 when one does not.
+
+    With POD: what istiod wants it to run against what it runs, line by line.
+    """
     from datetime import UTC, datetime
 
     import labkit
@@ -165,6 +170,12 @@ def proxy_status(cluster: str, as_json: bool) -> None:
 
     require_running(cluster)
     with labkit.open(cluster, narrate=say) as opened:
+        if pod:
+            from labkit.cli.words import qualified
+
+            compared = opened.compare_proxy(qualified(pod, namespace))
+            emit(compared.as_data(), as_json, str(compared))
+            raise SystemExit(0 if compared.matches else 1)
         found = proxy_statuses(opened.cluster)
         emit(
             [dataclasses.asdict(one) for one in found], as_json, str(make_table(*status_rows(found, datetime.now(UTC))))

@@ -66,6 +66,6 @@ def _unsynced(cluster: Cluster) -> dict[str, str]:
     for one in found:
         if not one.synced:
             pod, _, namespace = one.name.partition(".")
-            late = [f"{kind} is {status}" for kind, status in one.statuses.items() if status != proxies.SYNCED]
+            late = [f"{kind} is {status}" for kind, status in one.late.items()]
             wrong[f"{namespace}/{pod}"] = ", ".join([*late, *one.errors.values()])
     return wrong

@@ -46,6 +46,7 @@ Look
                                              .save(path)
                                              .layer("declared"|"observed") .conceal() .score({edge: "mTLS"})
     lab.proxy_status()                       which configuration each proxy runs, and what it refused
+    lab.compare_proxy("shop/server")         what istiod wants a proxy to run against what it runs
     lab.explain(client, server, port)        what the policies declare of a call: both sides, each object, each rule
     lab.explain_all()                        the same for all pairs, as a table (options: namespaces, only="plaintext")
     lab.preview(source)                      what a change would do to every edge, before it is applied

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.cluster import Cluster
 from labkit.errors import InputError
-from labkit.observe import proxy, proxy_log, references
+from labkit.observe import proxies, proxy, proxy_log, references
 from labkit.observe.describe import describe_pod, describe_service
 from labkit.observe.dumps import KINDS, TAKES, Dump, Wanted, check_filters, known_kind, make_section
 from labkit.observe.objects import name_of, namespace_of
 
 if TYPE_CHECKING:
     from labkit.views.described import Described
-    from labkit.views.proxy_words import LogLevels, ProxyConfig
+    from labkit.views.proxy_words import ConfigComparison, LogLevels, ProxyConfig
 
 
 class ProxyWords:
@@ -26,6 +26,7 @@ class ProxyWords:
                                              status=, cluster=; .resources, .json(), .yaml()
     lab.describe("shop/server")              a pod, or "svc/shop/server", with all that the mesh does with it: effective
                                              mode, policies, rules, routes, gateways, warnings
+    lab.compare_proxy("shop/server")         whether it runs what istiod wants, and the difference
     lab.proxy_log("shop/server", "rbac:debug")       sets the levels of loggers; without a level it shows them
     """
 
@@ -48,6 +49,14 @@ class ProxyWords:
         sections = tuple(make_section(one, dump, statuses, now, wanted) for one in kinds)
         command = f"istioctl proxy-config {kind} {name_of(found)}.{namespace_of(found)}"
         return ProxyConfig(f"{namespace_of(found)}/{name_of(found)}", sections, command)
+
+    def compare_proxy(self, pod: str) -> ConfigComparison:
+        """What istiod wants a pod's proxy to run against what it runs, as `istioctl proxy-status POD` shows it."""
+        from labkit.views.proxy_words import ConfigComparison
+
+        found = references.find_pod(self.cluster, pod)
+        name = f"{name_of(found)}.{namespace_of(found)}"
+        return ConfigComparison(name, proxies.compare_proxy(self.cluster, found), f"istioctl proxy-status {name}")
 
     def describe(self, what: str, *, home: str = "default", ignore_unmeshed: bool = False) -> Described:
         """A pod or (`svc/shop/server`) a Service in the words of `istioctl x describe`.

@@ -15,12 +15,17 @@ from typing import Any
 from labkit.cluster import Cluster, Obj
 from labkit.cluster.cluster import Change
 from labkit.errors import LabError, MeshError
+from labkit.observe.dumps import Compared, compare
+from labkit.observe.istiod import ask_istiod, by_service
 from labkit.observe.objects import find_istiod, name_of, namespace_of
+from labkit.observe.proxy import ask_pod
 
 TYPES = ("CDS", "LDS", "SDS")
 COLUMNS = ("NAME", "CLUSTER", *TYPES, "ISTIOD", "VERSION")
-SYNCED, ERROR = "SYNCED", "ERROR"
-_MONITORING = 15014
+SYNCED, ERROR, STALE, NOT_SENT = "SYNCED", "ERROR", "STALE", "NOT SENT"
+# What Istio's own istiod tells of each type: the members `cluster_sent` and `cluster_acked`, and so on.
+_MEMBERS = {"CDS": "cluster", "LDS": "listener", "EDS": "endpoint", "RDS": "route", "ECDS": "extensionconfig"}
+_MAY_BE_MISSING = ("EDS", "RDS", "ECDS")
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,24 @@ class ProxyStatus:
     @property
     def synced(self) -> bool:
         """Whether it runs the newest configuration of every type."""
-        return all(status == SYNCED for status in self.statuses.values())
+        return not self.late
+
+    @property
+    def late(self) -> dict[str, str]:
+        """The types of which it runs something else. Not each proxy has routes or extensions of its own to ask for."""
+        return {
+            kind: status
+            for kind, status in self.statuses.items()
+            if status != SYNCED and not (status == NOT_SENT and kind in _MAY_BE_MISSING)
+        }
 
     def row(self, now: datetime) -> tuple[str, ...]:
-        """The cells of COLUMNS."""
-        cells = (self._cell(kind, now) for kind in TYPES)
+        """Name, cluster, a cell for each type, istiod, version."""
+        cells = (self._cell(kind, now) for kind in self.statuses)
         return (self.name, self.cluster, *cells, self.istiod, self.version)
 
     def _cell(self, kind: str, now: datetime) -> str:
-        status, taken = self.statuses.get(kind, "NOT SENT"), self.taken.get(kind)
+        status, taken = self.statuses[kind], self.taken.get(kind)
         return f"{status} ({_age(now, taken)})" if taken else status
 
 
@@ -71,7 +85,7 @@ def wait_until_delivered(cluster: Cluster, changes: Iterable[Change], *, limit: 
         try:
             known = {
                 (one["kind"], one["namespace"], one["name"]): int(one["resourceVersion"])
-                for one in json.loads(_debug(cluster, istiod, "configz"))
+                for one in json.loads(by_service(cluster, istiod, "configz")[1])
             }
         except (LabError, ValueError, KeyError, TypeError):
             return False
@@ -90,16 +104,25 @@ def _is_delivered(version: int | None, after: Obj | None) -> bool:
 
 
 def _has_answered(proxy: ProxyStatus) -> bool:
-    return all(status in (SYNCED, ERROR, "NOT SENT") for status in proxy.statuses.values())
-
-
-def _debug(cluster: Cluster, istiod: Obj, what: str) -> str:
-    path = f"/api/v1/namespaces/{namespace_of(istiod)}/services/{name_of(istiod)}:{_MONITORING}/proxy/debug/{what}"
-    return cluster.transport.text(path, action=f"Asking istiod for {what}")
+    return all(status in (SYNCED, ERROR, NOT_SENT) for status in proxy.statuses.values())
 
 
 def proxy_statuses(cluster: Cluster) -> list[ProxyStatus]:
     """All proxies, by name. Raises MeshError when there is no istiod that could be asked."""
+    answers = ask_istiod(cluster, _istiod(cluster), "syncz")
+    found = [read_status(entry, one.istiod) for one in answers for entry in json.loads(one.text) or ()]
+    return sorted(found, key=lambda one: one.name)
+
+
+def compare_proxy(cluster: Cluster, pod: Obj) -> tuple[Compared, ...]:
+    """What istiod wants a pod's proxy to run against what it runs, as `istioctl proxy-status POD`."""
+    name = f"{name_of(pod)}.{namespace_of(pod)}"
+    runs = json.loads(ask_pod(cluster, pod, "config_dump"))  # first: who has no proxy is told so
+    (answer, *_) = ask_istiod(cluster, _istiod(cluster), "config_dump", {"proxyID": name})
+    return compare(json.loads(answer.text), runs)
+
+
+def _istiod(cluster: Cluster) -> Obj:
     istiod = find_istiod(cluster)
     if istiod is None:
         raise MeshError(
@@ -107,29 +130,54 @@ def proxy_statuses(cluster: Cluster) -> list[ProxyStatus]:
             meaning="Only istiod knows which configuration each proxy runs.",
             next_step="Install one: lab.install_mesh(), or labkit mesh install.",
         )
-    return [read_status(entry, name_of(istiod)) for entry in json.loads(_debug(cluster, istiod, "syncz"))]
+    return istiod
 
 
 def read_status(entry: dict[str, Any], istiod: str) -> ProxyStatus:
     """One entry of /debug/syncz."""
-    types: dict[str, Any] = entry.get("types") or {}
+    if "types" not in entry:
+        return _read_istios_own(entry, istiod)
+    types: dict[str, Any] = entry["types"] or {}
     return ProxyStatus(
         name=entry["proxy"],
         cluster=entry.get("cluster_id", ""),
         istiod=istiod,
         version=entry.get("istio_version", ""),
-        statuses={kind: types.get(kind, {}).get("status", "NOT SENT") for kind in TYPES},
+        statuses={kind: types.get(kind, {}).get("status", NOT_SENT) for kind in TYPES},
         taken={kind: _time(one["acked_at"]) for kind, one in types.items() if one.get("acked_at")},
         errors={kind: one["error"] for kind, one in types.items() if one.get("error")},
     )
 
 
+def _read_istios_own(entry: dict[str, Any], istiod: str) -> ProxyStatus:
+    """An entry of Istio's istiod: of each type, what was sent and what was taken (SyncStatus)."""
+
+    def status(member: str) -> str:
+        sent, taken = entry.get(f"{member}_sent") or "", entry.get(f"{member}_acked") or ""
+        if not sent:
+            return NOT_SENT
+        if sent == taken:
+            return SYNCED
+        return STALE if taken else f"{STALE} (Never Acknowledged)"
+
+    return ProxyStatus(
+        name=entry["proxy"],
+        cluster=entry.get("cluster_id", ""),
+        istiod=istiod,
+        version=entry.get("istio_version", ""),
+        statuses={kind: status(member) for kind, member in _MEMBERS.items()},
+        taken={},
+        errors={},
+    )
+
+
 def status_rows(found: list[ProxyStatus], now: datetime) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Columns and rows of a table; with a column for Envoy's words when it rejects something."""
+    columns = ("NAME", "CLUSTER", *found[0].statuses, "ISTIOD", "VERSION") if found else COLUMNS
     if not any(one.errors for one in found):
-        return COLUMNS, [one.row(now) for one in found]
+        return columns, [one.row(now) for one in found]
     words = ["; ".join(f"{kind}: {text}" for kind, text in one.errors.items()) for one in found]
-    return (*COLUMNS, "REJECTED"), [(*one.row(now), said) for one, said in zip(found, words, strict=True)]
+    return (*columns, "REJECTED"), [(*one.row(now), said) for one, said in zip(found, words, strict=True)]
 
 
 def _time(text: str) -> datetime:

@@ -6,11 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
-from labkit.observe.dumps import Section
+from labkit.observe.dumps import Compared, Section
 from labkit.views.page import card, table
-from labkit.views.results import BLUE
+from labkit.views.results import BLUE, ORANGE
 
 if TYPE_CHECKING:
     from labkit.views.tables import Table
@@ -74,6 +75,46 @@ def as_text(columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
     widths = [max(len(row[at]) for row in everything) for at in range(len(columns))]
     padded = ("     ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in everything)
     return "\n".join(line.rstrip() for line in padded)
+
+
+MATCHES = {True: "Match", False: "Don't Match"}
+
+
+@dataclass(frozen=True)
+class ConfigComparison:
+    """What istiod wants a proxy to run against what it runs: `.matches`, `.parts`."""
+
+    pod: str
+    parts: tuple[Compared, ...]
+    command: str = ""
+
+    @property
+    def matches(self) -> bool:
+        """Whether the proxy runs what it shall."""
+        return all(one.matches for one in self.parts)
+
+    def as_data(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "pod": self.pod,
+            "matches": self.matches,
+            "differences": {one.kind.lower(): one.difference for one in self.parts if one.difference},
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(line for one in self.parts for line in (_verdict(one), one.difference) if line)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        commands, colour = (self.command,) if self.command else (), BLUE if self.matches else ORANGE
+        shown = card(f"Proxy of {self.pod} against istiod", map(_verdict, self.parts), commands, colour=colour)
+        return shown + "".join(f"<pre>{escape(one.difference)}</pre>" for one in self.parts if one.difference)
+
+
+def _verdict(one: Compared) -> str:
+    loaded = f" (RDS last loaded at {one.loaded})" if one.loaded else ""
+    return f"{one.kind} {MATCHES[one.matches]}{loaded}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from labkit.cluster import Cluster
 from labkit.embedded import lifecycle
 from labkit.errors import MeshError
 from labkit.installers import install
+from labkit.observe import istiod
 from labkit.observe.proxies import ProxyStatus, proxy_statuses
 from tests.embedded.test_controlplane import SERVICE, deployment, wait_for
 
@@ -82,9 +83,32 @@ def test_a_rejected_update_is_an_error_an_event_and_nothing_else(cluster: Cluste
         done = CliRunner().invoke(main, ["proxy-status", "--cluster", f"embedded:{NAME}"])
         assert done.exit_code == 1
         assert "no.such.filter" in done.stdout
+        done = CliRunner().invoke(main, ["proxy-status", "server", "-n", "shop", "--cluster", f"embedded:{NAME}"])
+        assert done.exit_code == 1
+        assert done.stdout.startswith(
+            "Clusters Match\nListeners Don't Match\n--- Istiod Listeners\n+++ Envoy Listeners\n"
+        )
+        assert '-                  "name": "no.such.filter"' in done.stdout
     finally:
         cluster.delete("EnvoyFilter", "bad", "shop")
     wait_for("peace", lambda: status_of(cluster, "server").synced)
+
+
+def test_what_istiod_wants_is_what_the_proxy_runs(cluster: Cluster) -> None:
+    done = CliRunner().invoke(main, ["proxy-status", "deploy/client", "-n", "shop", "--cluster", f"embedded:{NAME}"])
+    assert (done.exit_code, done.stdout) == (0, "Clusters Match\nListeners Match\nRoutes Match\n")
+
+
+def test_an_istiod_that_the_service_does_not_lead_to_is_asked_by_a_port_forward(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(istiod, "by_service", lambda *_: (401, ""))  # as Istio's own
+    assert [one.synced for one in proxy_statuses(cluster)] == [True, True]
+    assert all(one.istiod.startswith("istiod-") for one in proxy_statuses(cluster))
+    (found,) = cluster.objects("Deployment", labels={"app": "istiod"})
+    with pytest.raises(MeshError, match="does not answer") as raised:
+        istiod.ask_istiod(cluster, found, "config_dump", {"proxyID": "nobody.shop"})
+    assert "404 Proxy not connected" in str(raised.value.meaning)
 
 
 def events(cluster: Cluster) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ from labkit.embedded.controlplane.pushing import Pusher
 from labkit.embedded.controlplane.rejections import Rejections
 from labkit.embedded.controlplane.settings import MONITORING_PORT, READY_PORT, WEBHOOK_PORT, Settings
 from labkit.embedded.controlplane.state import State
-from labkit.embedded.controlplane.syncz import syncz
+from labkit.embedded.controlplane.syncz import config_dump, syncz
 from labkit.embedded.controlplane.translation.model import MeshConfig, mesh_config
 from labkit.embedded.controlplane.upkeep import RootCertificates, TrustSecrets, WebhookCertificates
 from labkit.embedded.controlplane.xds import XdsServer
@@ -107,7 +107,9 @@ class Istiod:
     async def _serve(self, authority: CertificateAuthority) -> list[web.AppRunner]:
         admission = webhooks.Webhooks(self._injection_now, self.counters)
         self._webhook_tls = webhooks.server_context(self._webhook_leaf(authority))
-        monitoring = webhooks.monitoring_application(self.settings.version, self._metrics, self._proxies, self._configs)
+        monitoring = webhooks.monitoring_application(
+            self.settings.version, self._metrics, self._proxies, self._configs, self._dump
+        )
         return [
             await self._listen(WEBHOOK_PORT, admission.application(), self._webhook_tls),
             await self._listen(MONITORING_PORT, monitoring),
@@ -207,6 +209,12 @@ class Istiod:
     def _proxies(self) -> list[Object]:
         """What every sidecar runs."""
         return syncz(self._xds, self.state.sidecars.keys()) if self._xds else []
+
+    def _dump(self, proxy: str) -> Object | None:
+        """What the sidecar `pod.namespace` shall run."""
+        name, _, namespace = proxy.rpartition(".")
+        key = (namespace, name)
+        return config_dump(self._xds.delivery, key) if self._xds and key in self.state.sidecars else None
 
     def _configs(self) -> list[Object]:
         """The objects of Istio's kinds that are in what was delivered last."""

@@ -1,4 +1,7 @@
-"""What every proxy runs, as `/debug/syncz` on port 15014 says it, for `proxy-status`. Pure but for its sources.
+"""What every proxy runs and shall run, as port 15014 says it, for `proxy-status`. Pure but for its sources.
+
+    /debug/syncz                            what each proxy has taken
+    /debug/config_dump?proxyID=pod.ns       what one shall run, in the form of Envoy's own config_dump
 
 The members of Istio's pilot/pkg/xds/debug.go SyncStatus (`proxy`, `cluster_sent`, `listener_acked`, ...), and in
 `types` what its newer form has: per type the status, the times, and Envoy's own words.
@@ -11,7 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from labkit.embedded.controlplane.agent import VERSION
+from labkit.embedded.controlplane.delivery import Delivery
 from labkit.embedded.controlplane.translation.model import Key
+from labkit.embedded.controlplane.translation.proxy import CLUSTERS_FILE, LISTENERS_FILE
 from labkit.embedded.controlplane.xds import (
     CLUSTERS,
     ERROR,
@@ -32,6 +37,28 @@ _WORST_FIRST = (ERROR, STALE, NOT_SENT, SYNCED)
 def syncz(server: XdsServer, proxies: Collection[Key]) -> list[dict[str, Any]]:
     """One entry per proxy, by name."""
     return [_entry(server, key) for key in sorted(proxies, key=lambda key: (key[1], key[0]))]
+
+
+def config_dump(delivery: Delivery, key: Key) -> dict[str, Any] | None:
+    """What a proxy shall run; None when nothing is written for it. Secrets are left out: they hold keys."""
+    directory = delivery.directory(key)
+    clusters, listeners = delivery.read(directory / CLUSTERS_FILE), delivery.read(directory / LISTENERS_FILE)
+    if clusters is None or listeners is None:
+        return None
+    kind = "type.googleapis.com/envoy.admin.v3"
+    open_ones = [
+        {"name": one.get("name", ""), "active_state": {"listener": one}} for one in listeners.get("resources") or ()
+    ]
+    return {
+        "configs": [
+            {
+                "@type": f"{kind}.ClustersConfigDump",
+                "dynamic_active_clusters": [{"cluster": one} for one in clusters.get("resources") or ()],
+            },
+            {"@type": f"{kind}.ListenersConfigDump", "dynamic_listeners": open_ones},
+            {"@type": f"{kind}.RoutesConfigDump"},
+        ]
+    }
 
 
 def _entry(server: XdsServer, key: Key) -> dict[str, Any]:

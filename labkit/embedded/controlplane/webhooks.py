@@ -2,7 +2,7 @@
 
 15017 HTTPS  /inject, /validate     AdmissionReview v1
 8080  HTTP   /ready
-15014 HTTP   /version, /metrics, /debug/syncz, /debug/configz
+15014 HTTP   /version, /metrics, /debug/syncz, /debug/config_dump, /debug/configz
 """
 
 from __future__ import annotations
@@ -196,6 +196,7 @@ def monitoring_application(
     metrics: Callable[[], str],
     proxies: Callable[[], list[Object]] = list,
     configs: Callable[[], list[Object]] = list,
+    dump: Callable[[str], Object | None] = lambda _: None,
 ) -> web.Application:
     """The HTTP application of port 15014."""
 
@@ -208,11 +209,21 @@ def monitoring_application(
     async def show_proxies(_: web.Request) -> web.Response:
         return web.json_response(proxies())
 
+    async def show_dump(request: web.Request) -> web.Response:
+        wanted = request.query.get("proxyID", "")
+        if not wanted:
+            return web.Response(status=400, text="You must provide a proxyID in the query string\n")
+        found = dump(wanted)
+        if found is None:
+            return web.Response(status=404, text="Proxy not connected to this Pilot instance.\n")
+        return web.json_response(found)
+
     async def show_configs(_: web.Request) -> web.Response:
         return web.json_response(configs())
 
     app = web.Application()
     app.router.add_get("/debug/syncz", show_proxies)
+    app.router.add_get("/debug/config_dump", show_dump)
     app.router.add_get("/debug/configz", show_configs)
     app.router.add_get("/version", show_version)
     app.router.add_get("/metrics", show_metrics)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from labkit.observe.dumps import clusters, listeners, routes, secrets
+from labkit.observe.dumps.comparing import Compared, compare
 from labkit.observe.dumps.dump import Config, Dump
 from labkit.observe.dumps.filters import TAKES, Wanted, check_filters, known_kind
 
@@ -66,4 +67,16 @@ def _bootstrap(dump: Dump) -> Section:
     return Section("bootstrap", ("BOOTSTRAP", ""), tuple(rows), (whole,))
 
 
-__all__ = ["KINDS", "TAKES", "Config", "Dump", "Section", "Wanted", "check_filters", "known_kind", "make_section"]
+__all__ = [
+    "KINDS",
+    "TAKES",
+    "Compared",
+    "Config",
+    "Dump",
+    "Section",
+    "Wanted",
+    "check_filters",
+    "compare",
+    "known_kind",
+    "make_section",
+]
