@@ -107,7 +107,7 @@ class Live(Knobs):
         return Done(f"Stopped {number} {'sender' if number == 1 else 'senders'}" if number else "Nobody was sending")
 
     def traffic(self) -> Table:
-        """Who sends what, how often, and how much so far."""
+        """Who sends what, how often, and how much so far; failed are those without an answer, or with an error."""
         from labkit.views.tables import make_table
 
         senders = self._followed.senders.values() if self._followed else ()
@@ -118,11 +118,12 @@ class Live(Knobs):
                 f"{one.orders.rps:g}",
                 one.orders.concurrency,
                 one.sent,
+                one.failed,
                 one.problem or "-",
             )
             for one in senders
         ]
-        return make_table(("CLIENT", "URL", "PER SECOND", "AT ONCE", "SENT", "PROBLEM"), rows)
+        return make_table(("CLIENT", "URL", "PER SECOND", "AT ONCE", "SENT", "FAILED", "PROBLEM"), rows)
 
     def _close_live(self) -> None:
         if self._followed is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -82,11 +83,22 @@ class Sender:
     ) -> None:
         self.orders = orders
         self.problem = ""
-        self.sent = 0
+        self.answers: Counter[tuple[int, int]] = Counter()
+        """(HTTP status, or 0 for none; curl's exit code) -> how many requests ended so."""
         self._connect, self._told = connect, told
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"labkit sends from {orders.client}", daemon=True)
         self._thread.start()
+
+    @property
+    def sent(self) -> int:
+        """The requests that ended, one way or another."""
+        return self.answers.total()
+
+    @property
+    def failed(self) -> int:
+        """Those that were not answered, or not with success."""
+        return sum(number for (status, code), number in self.answers.items() if code or not 200 <= status < 400)
 
     @property
     def running(self) -> bool:
@@ -142,6 +154,6 @@ class Sender:
                 key = int(status), int(code)
                 counts[key] = counts.get(key, 0) + 1
         for (status, code), number in counts.items():
-            self.sent += number
+            self.answers[status, code] += number
             self._told(self.orders, Answer(status, code, number), injected)
         return read + len(whole) + 1
