@@ -45,6 +45,11 @@ class Generator:
             made += self.sidecars()
         return made
 
+    def exports(self) -> dict[tuple[str, str], str]:
+        """Services that are not for everybody, and for whom they are."""
+        chosen = [one for one in self.services if self.maybe(0.15)] if self.maybe(0.3) else []
+        return {one: self.random.choice((".", "*", "foo", "bar", "foo,bar")) for one in chosen}
+
     def maybe(self, chance: float) -> bool:
         return self.random.random() < chance
 

@@ -14,7 +14,7 @@ import random
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -235,7 +235,9 @@ class RealityWorld:
 
     # -- policies
 
-    def apply(self, objects: list[Object], *, auto_mtls: bool = True) -> DeclaredMesh:
+    def apply(
+        self, objects: list[Object], *, auto_mtls: bool = True, exports: Mapping[tuple[str, str], str] | None = None
+    ) -> DeclaredMesh:
         """Put these in the place of those before, wait until all proxies run them, and say what they declare."""
         state = self.mesh.state
         for one in self._applied:
@@ -243,6 +245,10 @@ class RealityWorld:
         for one in objects:
             state.on_config(one["kind"], "ADDED", one)
         self._applied = objects
+        for key, service in self.services.items():
+            said = {"networking.istio.io/exportTo": exports[key]} if exports and key in exports else {}
+            self.services[key] = service = {**service, "metadata": {**service["metadata"], "annotations": said}}
+            state.on_service("MODIFIED", service)
         state.on_mesh(MeshConfig(auto_mtls=auto_mtls))
         self.settle()
         assert not self.mesh.rejections, self.mesh.rejections

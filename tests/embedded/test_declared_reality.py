@@ -29,7 +29,7 @@ from tests.embedded.reality_world import (
     spoken,
 )
 
-MESHES = int(os.environ.get("LABKIT_REALITY_MESHES", "24"))
+MESHES = int(os.environ.get("LABKIT_REALITY_MESHES", "20"))
 FIRST = int(os.environ.get("LABKIT_REALITY_SEED", "1"))
 PATIENCE = 3.0
 """Seconds in which a call must come out as predicted: a proxy that has taken its configuration may still warm up."""
@@ -121,7 +121,7 @@ def test_verdicts_are_what_traffic_shows(world: RealityWorld) -> None:
     for seed in range(FIRST, FIRST + MESHES):
         generator = Generator(seed, workloads, list(PORTS), services, [9001, 9002], [8001, 8003, 8006])
         objects = generator.objects()
-        mesh = world.apply(objects, auto_mtls=not generator.maybe(0.06))
+        mesh = world.apply(objects, auto_mtls=not generator.maybe(0.06), exports=generator.exports())
         for client, target in edges_of(mesh):
             verdicts[predicted(mesh, client, target).outcome] += 1
         found = differences(world, mesh)

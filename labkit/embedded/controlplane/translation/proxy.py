@@ -69,7 +69,7 @@ def make_proxy_config(
     listeners: tuple[Config, ...] = (
         inbound.make_virtual_inbound(snapshot, sidecar, directory),
         *outbound.make_outbound_listeners(seen, sidecar),
-        *scoping.make_unseen_listeners(known, seen, sidecar),
+        *scoping.make_unseen_listeners(snapshot, known, seen, sidecar),
         *scoping.make_blocking_listeners(snapshot, sidecar),
         special.make_agent_listener(sidecar),
         special.make_ready_listener(sidecar),

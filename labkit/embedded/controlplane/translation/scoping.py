@@ -83,17 +83,21 @@ def _seen(scope: SidecarScope, snapshot: Snapshot) -> Iterator[Service]:
             yield replace(service, ports=tuple(port for port in service.ports if port.number in ports))
 
 
-def make_unseen_listeners(snapshot: Snapshot, seen: Snapshot, proxy: Sidecar) -> list[Config]:
-    """The listeners for services that the proxy is not told of, and that its application may call all the same."""
-    scope = scope_of(snapshot, proxy)
-    if scope is None or seen is snapshot:
+def make_unseen_listeners(snapshot: Snapshot, known: Snapshot, seen: Snapshot, proxy: Sidecar) -> list[Config]:
+    """The listeners for services that the proxy is not told of, and that its application may call all the same: those
+    that its Sidecar leaves out (of all that are `known`), and Services that are not exported to its namespace.
+    """
+    if seen is snapshot:
         return []
-    told = {(service.key, port.number) for service, port in captured_ports(seen)}
-    blocked = (scope.outbound_policy or snapshot.mesh.outbound_policy) == REGISTRY_ONLY
+    scope = scope_of(snapshot, proxy)
+    blocked = ((scope.outbound_policy if scope else "") or snapshot.mesh.outbound_policy) == REGISTRY_ONLY
+    told = {(service.cluster_ip, port.number) for service, port in captured_ports(seen)}
+    own = {service.key for service in known.services.values()}
     return [
         _listener(snapshot, proxy, service, port, blocked=blocked)
         for service, port in captured_ports(snapshot)
-        if (service.key, port.number) not in told
+        # A host outside of Kubernetes that is not exported has no address of its own that could be meant.
+        if (service.cluster_ip, port.number) not in told and (service.key in own or not service.hostname)
     ]
 
 
