@@ -110,10 +110,13 @@ from labkit.lab.certificates import CertificateQuestions
 from labkit.lab.course import STEP, Course
 from labkit.lab.declared import DeclaredQuestions
 from labkit.lab.disagreements import Disagreements
+from labkit.lab.forwarding import Forwarding
 from labkit.lab.installing import Installing
 from labkit.lab.knobs import MODES
 from labkit.lab.live import Live
+from labkit.lab.minting import Minting
 from labkit.lab.observed import Observed
+from labkit.lab.tokens import Tokens
 from labkit.lab.wire import OnTheWire
 from labkit.lab.words import ProxyWords
 from labkit.observe import declared, mesh, objects, proxies, proxy, settling, traffic, waiting
@@ -167,9 +170,12 @@ class Lab(
     DeclaredQuestions,
     Disagreements,
     OnTheWire,
+    Forwarding,
     Analyses,
     Live,
     CertificateQuestions,
+    Minting,
+    Tokens,
     Installing,
 ):
     """One cluster, and the verbs of a lesson; see the module's docstring."""

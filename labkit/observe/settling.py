@@ -6,13 +6,16 @@ old rules. A lesson that probes right after it applied would now and then see th
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labkit.cluster import Cluster, Obj
+from labkit.cluster.kinds import POD
 from labkit.observe.objects import PROXY, is_gateway, is_injected, is_ready, name_of, namespace_of
+from labkit.observe.proxy import ask_pod
 
 SETTLE_SECONDS = 10.0  # Istio's own longest wait for more changes, PILOT_DEBOUNCE_MAX
 BLACKHOLE_PORT = 15006
@@ -97,3 +100,27 @@ def _differs(cluster: Cluster, pod: Obj, expected: Expected) -> bool:
     except ValueError:
         return True
     return not modes or any(mode != expected(pod, port) for port, mode in modes.items())
+
+
+def wait_until_held(
+    cluster: Cluster, name: str, namespace: str, certificate: bytes, *, limit: float = SETTLE_SECONDS
+) -> None:
+    """Wait until the gateways of a namespace that ask for a Secret hold this certificate of it.
+
+    Who does not ask is not waited for: a gateway asks for what its Gateways name.
+    """
+    left = [pod for pod in cluster.objects(POD, namespace) if is_gateway(pod) and is_ready(pod)]
+    until, pause = time.monotonic() + limit, 0.01
+    while left and time.monotonic() < until:
+        left = [pod for pod in left if _lacks(cluster, pod, name, certificate)]
+        time.sleep(pause if left else 0)  # the proxy has no watch for its own secrets
+        pause = min(2 * pause, 0.25)
+
+
+def _lacks(cluster: Cluster, pod: Obj, name: str, certificate: bytes) -> bool:
+    dump = ask_pod(cluster, pod, "config_dump")
+    if name not in dump:
+        return False
+    # In real Istio as bytes, else as a string of JSON.
+    forms = (base64.b64encode(certificate).decode(), json.dumps(certificate.decode())[1:-1])
+    return not any(form in dump for form in forms)

@@ -4,6 +4,6 @@ Which state that is stands in `labkit.course`: a lesson's world is data.
 """
 
 from labkit.worlds.journal import Journal, Undo, wait_until_gone
-from labkit.worlds.making import Builder, find_world, make_world, restart
+from labkit.worlds.making import MINTED_LABEL, Builder, find_world, make_world, restart
 
-__all__ = ["Builder", "Journal", "Undo", "find_world", "make_world", "restart", "wait_until_gone"]
+__all__ = ["MINTED_LABEL", "Builder", "Journal", "Undo", "find_world", "make_world", "restart", "wait_until_gone"]

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from labkit.cluster import MANAGED_BY_LABEL, MANAGER, Cluster, Obj
 from labkit.cluster.cluster import Change
-from labkit.cluster.kinds import CRD, DEPLOYMENT, Kind
+from labkit.cluster.kinds import CRD, DEPLOYMENT, SECRET, Kind
 from labkit.course import World, find_lesson
 from labkit.errors import InputError
 from labkit.observe.mesh import MeshStatus, mesh_status
@@ -29,6 +29,8 @@ from labkit.worlds.applications import (
 from labkit.worlds.journal import wait_until_gone
 
 GATEWAY = "istio-ingressgateway"
+MINTED_LABEL = "labkit.dev/minted"
+"""On Secrets with certificates that a lab minted: they stand beside the mesh, where no namespace's end takes them."""
 
 
 def find_world(lesson: str) -> World:
@@ -56,6 +58,7 @@ def make_world(lab: Builder, world: World, mesh_namespace: str, revision: str) -
     """Bring the cluster to `world` and say what was changed; nothing when it is there already."""
     wanted = placed(world)
     said, removed = _remove_policies(lab)
+    said += _remove(lab, [(SECRET, one) for one in lab.cluster.objects(SECRET, labels={MINTED_LABEL: "true"})])
     said += _remove(lab, namespaces_in_the_way(lab.cluster, wanted, mesh_status(lab.cluster)))
     said += _mesh(lab, world, mesh_namespace, revision)
     said += _gateway(lab, world)
