@@ -97,6 +97,11 @@ CATALOGUE: tuple[Image, ...] = (
         command=(PYTHON, str(PACKAGE / "embedded" / "node" / "prometheus_start.py")),
         needs=("prometheus",),
     ),
+    Image(
+        ("prometheus-operator/prometheus-config-reloader", "prometheus-config-reloader"),
+        "tells Prometheus beside it when its configuration has changed, as in Istio's add-on",
+        command=(PYTHON, str(PACKAGE / "embedded" / "node" / "prometheus_reload.py")),
+    ),
     Image(("pause",), "nothing, for ever", command=("sleep", "infinity")),
 )
 

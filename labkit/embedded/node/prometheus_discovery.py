@@ -2,8 +2,8 @@
 
 Watches pods, endpoints and services, and writes for each job whom to scrape, as Prometheus would have found it:
 with the same `__meta_kubernetes_*` labels, which the rules of the job then read
-(https://prometheus.io/docs/prometheus/latest/configuration/configuration/#kubernetes_sd_config, roles pod, endpoints
-and service). Prometheus reads such files by itself when they change (file_sd_config).
+(https://prometheus.io/docs/prometheus/latest/configuration/configuration/#kubernetes_sd_config, roles pod, endpoints,
+service and node). Prometheus reads such files by itself when they change (file_sd_config).
 
 A program of its own beside Prometheus, which ends when Prometheus does. Standard library only: it runs in a pod.
 """
@@ -28,7 +28,12 @@ from urllib.parse import urlencode
 Object = dict[str, Any]
 Group = dict[str, Any]
 
-ROLES = {"pod": ("pods",), "service": ("services",), "endpoints": ("endpoints", "services", "pods")}
+ROLES = {
+    "pod": ("pods",),
+    "service": ("services",),
+    "endpoints": ("endpoints", "services", "pods"),
+    "node": ("nodes",),
+}
 """What has to be watched for a role."""
 
 META = "__meta_kubernetes_"
@@ -113,6 +118,18 @@ def endpoint_groups(
                 for ready, name in ((True, "addresses"), (False, "notReadyAddresses")):
                     for address in subset.get(name) or ():
                         yield _endpoint(labels, port, address, ready, pods)
+
+
+def node_groups(nodes: Mapping[str, Object]) -> Iterator[Group]:
+    """One target for each node: its kubelet."""
+    for node in nodes.values():
+        status = node.get("status") or {}
+        addresses = {one["type"]: one["address"] for one in status.get("addresses") or ()}
+        port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port", 10250)
+        labels = {**_of_object("node", node), "instance": str(node["metadata"]["name"])}
+        labels |= {f"{META}node_address_{kind}": address for kind, address in addresses.items()}
+        if host := addresses.get("InternalIP") or next(iter(addresses.values()), ""):
+            yield {"targets": [f"{host}:{port}"], "labels": labels}
 
 
 def _endpoint(
@@ -255,6 +272,8 @@ class Job:
         }
         if self._role == "pod":
             groups = pod_groups(known["pods"])
+        elif self._role == "node":
+            groups = node_groups(known["nodes"])
         elif self._role == "service":
             groups = service_groups(known["services"])
         else:
@@ -277,6 +296,8 @@ def paths_of(kind: str, wanted: Object) -> list[str]:
         if one.get(what)
     }
     tail = f"?{urlencode(query)}" if query else ""
+    if kind == "nodes":
+        return [f"/api/v1/nodes{tail}"]
     names = (wanted.get("namespaces") or {}).get("names") or []
     return [f"/api/v1/namespaces/{name}/{kind}{tail}" for name in names] or [f"/api/v1/{kind}{tail}"]
 
@@ -286,7 +307,9 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, prctl(2): a signal when the parent ends
     parent = int(sys.argv[2])
-    plan: Object = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    plan_file = Path(sys.argv[1])
+    began_with = plan_file.stat().st_mtime_ns
+    plan: Object = json.loads(plan_file.read_text(encoding="utf-8"))
     api, changed = Api(plan["server"], plan["token_file"], plan["ca_file"]), threading.Event()
     watches: dict[str, Watch] = {}
     jobs = []
@@ -301,6 +324,8 @@ def main() -> None:
     for watch in watches.values():
         watch.listed.wait()
     while os.getppid() == parent:
+        if plan_file.stat().st_mtime_ns != began_with:
+            os.execv(sys.executable, [sys.executable, "-S", "-E", *sys.argv])
         if changed.wait(1):
             changed.clear()
             time.sleep(QUIET_SECONDS)  # the rest of the flock

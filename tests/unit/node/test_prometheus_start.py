@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import yaml
 
 from labkit.embedded.addresses import listen_port
 from labkit.embedded.node import prometheus_discovery as discovery
+from labkit.embedded.node import prometheus_reload as reloader
 from labkit.embedded.node import prometheus_start as start
 from labkit.embedded.node.images import find_image
 
@@ -29,11 +33,14 @@ def pod(tmp_path: Path) -> start.Pod:
     account.mkdir(parents=True)
     (account / "token").write_text("t")
     (account / "ca.crt").write_text("c")
+    cluster = {"certificate-authority-data": base64.b64encode(b"authority").decode()}
+    kubeconfig = {"clusters": [{"cluster": cluster}], "users": [{"user": {"token": "the node's"}}]}
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
     return start.Pod(
         {
             "POD_ROOT": str(tmp_path),
             "POD_HOSTS": str(tmp_path / "hosts.json"),
-            "KUBECONFIG": "/kube.yaml",
+            "KUBECONFIG": str(tmp_path / "kubeconfig"),
             "KUBERNETES_SERVICE_HOST": "127.70.0.1",
             "KUBERNETES_SERVICE_PORT": "6443",
         }
@@ -58,6 +65,7 @@ def test_ports_are_asked_for_where_they_are(pod: start.Pod, port: int) -> None:
     assert found["__address__"] == f"127.70.3.1:{listen_port(port)}"
     assert found["instance"] == f"127.70.3.1:{port}"
     assert relabelled(rules, {"__address__": "127.70.3.1:80", "instance": "mine"})["instance"] == "mine"
+    assert relabelled(rules, {"__address__": "kubernetes.default.svc:443"})["__address__"] == "127.70.0.1:6443"
 
 
 def test_the_api_server_is_asked_with_the_mounted_account(pod: start.Pod) -> None:
@@ -66,9 +74,15 @@ def test_the_api_server_is_asked_with_the_mounted_account(pod: start.Pod) -> Non
     assert found["api_server"] == "https://127.70.0.1:6443" and found["role"] == "pod"
     assert Path(found["authorization"]["credentials_file"]).read_text() == "t"
     assert Path(found["tls_config"]["ca_file"]).read_text() == "c"
-    (pod.root / start.ACCOUNT.lstrip("/") / "token").unlink()
-    [found] = start.adapted(config, pod)["scrape_configs"][0]["kubernetes_sd_configs"]
-    assert found == {"kubeconfig_file": "/kube.yaml", "role": "pod"}
+
+
+def test_an_account_is_mounted_where_the_manifest_mounts_none(pod: start.Pod) -> None:
+    token = pod.root / start.ACCOUNT.lstrip("/") / "token"
+    token.unlink()
+    found = pod.account()
+    assert found["authorization"]["credentials_file"] == str(token) and token.read_text() == "the node's"
+    assert Path(found["tls_config"]["ca_file"]).read_text() == "authority"
+    assert token.stat().st_mode & 0o777 == 0o600
 
 
 def test_an_api_server_of_the_manifests_own_stays(pod: start.Pod) -> None:
@@ -93,6 +107,14 @@ def test_files_of_the_pod_are_found_and_others_stay(pod: start.Pod) -> None:
     assert found["tls_config"] == {**tls, "ca_file": str(pod.root / start.ACCOUNT.lstrip("/") / "ca.crt")}
 
 
+def test_rules_of_the_pod_are_found(pod: start.Pod) -> None:
+    rules = pod.root / "etc/config/rules.yml"
+    rules.parent.mkdir(parents=True)
+    rules.write_text("{}")
+    found = start.adapted({"rule_files": ["/etc/config/rules.yml", "/etc/config/none.yml"]}, pod)
+    assert found["rule_files"] == [str(rules), "/etc/config/none.yml"]
+
+
 def test_without_discovery_of_its_own_files_take_its_place(pod: start.Pod) -> None:
     files = start.Discovered(pod.root)
     config = {"scrape_configs": [{"job_name": "a", "kubernetes_sd_configs": [{"role": "pod"}, {"role": "endpoints"}]}]}
@@ -100,8 +122,9 @@ def test_without_discovery_of_its_own_files_take_its_place(pod: start.Pod) -> No
     assert "kubernetes_sd_configs" not in job
     assert [one["files"] for one in job["file_sd_configs"]] == [[one["file"]] for one in files.jobs]
     assert [one["role"] for one in files.jobs] == ["pod", "endpoints"]
-    with pytest.raises(SystemExit):
-        files.file({"role": "node"})
+    # Whoever wants ingresses still gets its other targets.
+    assert files.file({"role": "ingress"})["files"] == [str(pod.root / "discovered-nothing.json")]
+    assert len(files.jobs) == 2
 
 
 def test_the_command_line_is_the_pods(pod: start.Pod) -> None:
@@ -226,6 +249,20 @@ def test_services_are_found_by_name() -> None:
     assert group["labels"][f"{discovery.META}service_cluster_ip"] == "10.9.0.1"
 
 
+def test_nodes_are_found_at_their_kubelets() -> None:
+    node = {
+        "metadata": {"name": "n", "labels": {"kubernetes.io/os": "linux"}},
+        "status": {
+            "addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10251}},
+        },
+    }
+    [group] = discovery.node_groups({"/n": node})
+    assert group["targets"] == ["10.0.0.1:10251"] and group["labels"]["instance"] == "n"
+    assert group["labels"][f"{discovery.META}node_label_kubernetes_io_os"] == "linux"
+    assert discovery.paths_of("nodes", {"role": "node", "namespaces": {"names": ["a"]}}) == ["/api/v1/nodes"]
+
+
 def test_what_is_watched_follows_namespaces_and_selectors() -> None:
     wanted = {
         "role": "endpoints",
@@ -245,3 +282,61 @@ def test_without_the_program_the_pod_says_what_to_do_instead(tmp_path: Path) -> 
     )
     assert done.returncode == start.NOT_FOUND
     assert "no program 'prometheus'" in done.stderr and "lab.metrics()" in done.stderr
+
+
+# Reloading
+
+
+def test_a_changed_configuration_is_adapted_again(pod: start.Pod) -> None:
+    source = pod.root / "etc/prometheus/prometheus.yml"
+    source.parent.mkdir(parents=True)
+    source.write_text("scrape_configs: [{job_name: one}]")
+    start.command([], pod, "prometheus", start.Discovered(pod.root))
+    written = pod.root / "prometheus.adapted.yml"
+    assert "one" in written.read_text()
+    source.write_text("scrape_configs: [{job_name: two, kubernetes_sd_configs: [{role: pod}]}]")
+    start.adapt_again(pod)
+    assert "two" in written.read_text() and "file_sd_configs" in written.read_text()
+    plan = json.loads((pod.root / "discovery.json").read_text())
+    assert [job["role"] for job in plan["jobs"]] == ["pod"]
+
+
+def test_what_stands_in_watched_places(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    before = reloader.content([tmp_path])
+    assert reloader.content([tmp_path]) == before
+    (tmp_path / "a").write_text("2")
+    assert reloader.content([tmp_path]) != before
+    assert reloader.content([tmp_path / "a"]) != reloader.content([tmp_path / "none"])
+    assert reloader.options(["--watched-dir=/a", "--watched-dir=/b", "--flag"]) == {
+        "watched-dir": ["/a", "/b"],
+        "flag": [""],
+    }
+
+
+def test_prometheus_is_told_and_may_refuse(pod: start.Pod) -> None:
+    answers, asked = iter([200, 500]), []
+
+    class Prometheus(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(next(answers))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    assert not reloader.reload(pod, "http://127.0.0.1:1/-/reload")  # it has not begun yet
+    source = pod.root / "etc/prometheus/prometheus.yml"
+    source.parent.mkdir(parents=True)
+    source.write_text("scrape_configs: []")
+    start.command([], pod, "prometheus")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Prometheus) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/-/reload"
+        assert reloader.reload(pod, url) and not reloader.reload(pod, url)
+        assert asked == ["/-/reload", "/-/reload"]
+        source.write_text("scrape_configs: [")
+        assert not reloader.reload(pod, url) and len(asked) == 2
+        server.shutdown()
