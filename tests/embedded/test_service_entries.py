@@ -177,6 +177,28 @@ def test_a_proxy_originates_tls_as_the_rule_says(
     wait_for("whoever answers", lambda: call(mesh, "api.example.com", 80).status == 200)
 
 
+@pytest.mark.parametrize(
+    "tls",
+    [
+        {"sni": "api.example.com"},
+        {"caCertificates": "system", "sni": "api.example.com"},
+        {"sni": "api.example.com", "subjectAltNames": ["api.example.com"]},
+    ],
+    ids=["nothing said", "the system's", "with a name"],
+)
+def test_without_an_authority_of_its_own_a_rule_trusts_those_of_the_system(
+    mesh: Mesh, tls_port: int, tls: dict[str, Any]
+) -> None:
+    spec = entry("api.example.com", port(80, targetPort=tls_port), endpoints=[{"address": OUTSIDE}])
+    apply(mesh, "ServiceEntry", "api", spec)
+    for settings, status in (({"insecureSkipVerify": True}, 200), (tls, 503), ({"insecureSkipVerify": True}, 200)):
+        policy = {"host": "api.example.com", "trafficPolicy": {"tls": {"mode": "SIMPLE", **settings}}}
+        apply(mesh, "DestinationRule", "api", policy)
+        wait_for(f"{status}", lambda wanted=status: call(mesh, "api.example.com", 80).status == wanted)
+        verified = "trusted_ca" in str(cluster_of(mesh, 80, "api.example.com")["transport_socket"])
+        assert verified == (settings is tls)  # Envoy has taken it, and refuses by it
+
+
 def test_a_server_that_asks_for_a_certificate_is_reached_by_mutual_and_not_by_simple(
     mesh: Mesh, authority: CertificateAuthority, tmp_path: Path
 ) -> None:

@@ -33,6 +33,21 @@ WORKLOAD_SECRET = "default"  # noqa: S105 - Istio's name of the workload certifi
 ROOT_SECRET = "ROOTCA"  # noqa: S105 - Istio's name of the trust anchor's SDS secret
 
 
+# Where systems keep the certificates of public authorities; pkg/security/security.go GetOSRootFilePath of istio/istio.
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+SYSTEM_AUTHORITIES = next((one for one in _BUNDLES if Path(one).exists()), "")
+"""Of this machine, which all pods are on. Envoy's own `system_root_certs` is for gRPC: it verifies nothing by it."""
+SYSTEM = "system"
+"""What `caCertificates` says to mean them."""
+
+
 def secret_file(directory: Path, name: str) -> Path:
     """Where the SDS secret `name` of a proxy is kept. One secret per document: Envoy rejects one with two."""
     return directory / "sds" / f"{name}.json"
@@ -79,7 +94,8 @@ def client_socket(mesh: MeshConfig, directory: Path, sni: str, identities: Itera
 def origination_socket(settings: ClientTLSSettings, *, sni: str, http2: bool) -> Config:
     """The transport socket SIMPLE or MUTUAL: TLS that has nothing to do with the mesh.
 
-    Without `caCertificates` the system's authorities are trusted, so the certificate of a sidecar is not accepted.
+    Without `caCertificates` the system's authorities are trusted, so the certificate of a sidecar is not accepted
+    (cluster_tls.go, VERIFY_CERTIFICATE_AT_CLIENT: on by default since Istio 1.21).
     Certificates are files on the machine, or with `credentialName` in a Secret of the proxy's namespace.
     """
     context: Config = {"alpn_protocols": ["h2"] if http2 else []}
@@ -95,7 +111,8 @@ def origination_socket(settings: ClientTLSSettings, *, sni: str, http2: bool) ->
             }
         ]
     if not settings.insecure_skip_verify:
-        trusted = settings.ca_certificates
+        said = settings.ca_certificates
+        trusted = SYSTEM_AUTHORITIES if said in ("", SYSTEM) else said
         validation: Config = {"trusted_ca": {"filename": trusted}} if trusted else {"system_root_certs": {}}
         if trusted and settings.ca_crl:
             validation["crl"] = {"filename": settings.ca_crl}
