@@ -37,10 +37,11 @@ def draw_map(model: MapModel, *, standalone: bool, dark: bool = False) -> str:
         parts.append('<text class="lkm-soft" x="4" y="20" font-size="13">Nothing runs in these namespaces.</text>')
     paper = '<rect class="lkm-paper" width="100%" height="100%" rx="10"/>' if standalone else ""
     summary = escape(model.summary())
+    classes = " ".join(["lkm", *([] if standalone else ["lkm-inline"]), *([] if layout.labelled else ["lkm-large"])])
     # A picture of many edges is described by its summary: nobody listens to two thousand sentences.
     told = " ".join(model.sentences()) if layout.labelled else model.summary()
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="lkm{"" if standalone else " lkm-inline"}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="{classes}" role="img" '
         f'aria-label="{summary}" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}" style="max-width:100%;height:auto" '
         'font-family="system-ui,-apple-system,Segoe UI,Roboto,Helvetica,Arial,DejaVu Sans,sans-serif">'
@@ -287,7 +288,7 @@ def _label(edge: MapEdge, style: Style, at: Point) -> str:
 
 def _dot(style: Style, at: Point) -> str:
     return (
-        f'<g transform="translate({at[0]:.1f} {at[1]:.1f})"><circle class="lkm-paper" r="7.5"/>'
+        f'<g class="lkm-dot" transform="translate({at[0]:.1f} {at[1]:.1f})"><circle class="lkm-paper" r="7.5"/>'
         f'<g class="lkm-glyph" transform="translate(-5.6 -5.6) scale(.7)">{GLYPH[style["look"]]}</g></g>'
     )
 

@@ -169,6 +169,9 @@ def style(*, standalone: bool, dark: bool = False) -> str:
         ".lkm .lkm-refused .lkm-arrow{display:none}"
         ".lkm .lkm-stale{opacity:.45}"
         ".lkm .lkm-warn .lkm-pill{stroke:currentColor;stroke-width:2.2}"
+        # Of two thousand edges those that are not encrypted have a glyph; the lock is the rule, and the rule is thin.
+        ".lkm-large .lkm-edge .lkm-stroke{stroke-width:1.6;opacity:.8}.lkm-large .lkm-edge:hover .lkm-stroke{opacity:1}"
+        ".lkm-large .lkm-mtls .lkm-dot{display:none}.lkm-large .lkm-mtls .lkm-stroke{opacity:.25}"
         ".lkm .lkm-halo{fill:none;stroke:transparent;stroke-width:14}"
     )
     if not standalone:

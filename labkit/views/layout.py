@@ -28,7 +28,7 @@ NODE_HEIGHT = 56.0
 LABEL_WIDTH, LABEL_HEIGHT = 138.0, 42.0
 SMALL_LABEL = 24.0  # of special edges: a glyph without words
 BOX_HEAD = 28.0  # room for a namespace's name and mode above its nodes
-MOST_LABELLED = 120
+MOST_LABELLED = 45
 """More edges than that, and a label on each would cover the map: `osage` packs the namespaces, edges are straight."""
 
 Point = tuple[float, float]
@@ -85,7 +85,9 @@ def dot_of(model: MapModel, *, words: bool = True) -> str:
     import graphviz
 
     labelled = has_labels(model)
-    attributes = {"rankdir": "LR", "nodesep": "0.32", "ranksep": "0.42"} if labelled else {"splines": "line"}
+    attributes = (
+        {"rankdir": "LR", "nodesep": "0.32", "ranksep": "0.42"} if labelled else {"splines": "line", "pack": "28"}
+    )
     graph = graphviz.Digraph("map", graph_attr=attributes)
     graph.attr("node", shape="box", fixedsize="true", height=f"{NODE_HEIGHT / POINTS:.3f}")
     nodes = {node.id: node for node in model.nodes}
@@ -93,7 +95,7 @@ def dot_of(model: MapModel, *, words: bool = True) -> str:
     boxes = {box.name for box in model.namespaces}
     for box in sorted(model.namespaces, key=lambda item: item.name):
         with graph.subgraph(name=f"cluster_{box.name}") as part:
-            part.attr(label=_spacer(9 * len(box.name) + 150, BOX_HEAD), margin="16", labelloc="t")
+            part.attr(label=_spacer(9 * len(box.name) + 150, BOX_HEAD), margin="16", labelloc="t", pack="22")
             for node in model.sorted_nodes():
                 if node.namespace == box.name:
                     _node(part, node, words=words)

@@ -164,15 +164,24 @@ class Notebook:
         return path
 
 
+_BROWSERS_OPEN: list[Any] = []
+
+
 @contextmanager
 def opened(address: str, name: str, *, width: int = 1920, height: int = 1080) -> Iterator[Notebook]:
-    """A notebook in a browser of its own."""
+    """A notebook on a page of its own, in a browser that several may share: playwright allows one per thread."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path(), args=FLAGS)
-        try:
-            page = browser.new_page(viewport={"width": width, "height": height})
-            yield Notebook(page, address, name)
-        finally:
+    shared = list(_BROWSERS_OPEN)
+    driver = None if shared else sync_playwright().start()
+    browser = shared[0] if shared else driver.chromium.launch(executable_path=browser_path(), args=FLAGS)
+    _BROWSERS_OPEN.append(browser)
+    context = browser.new_context(viewport={"width": width, "height": height})
+    try:
+        yield Notebook(context.new_page(), address, name)
+    finally:
+        context.close()
+        _BROWSERS_OPEN.pop()
+        if driver:
             browser.close()
+            driver.stop()

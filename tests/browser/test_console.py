@@ -290,7 +290,7 @@ def test_the_map_survives_a_restart_of_the_cluster(console: Notebook) -> None:
 
 
 def test_nothing_of_the_widgets_is_saved_but_the_picture(console: Notebook, desk: Path) -> None:
-    console.menu("File", "Save Notebook")
+    console.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     saved = desk / "console.ipynb"
     wait_until(lambda: "image/svg+xml" in saved.read_text(encoding="utf-8"))
     notebook = json.loads(saved.read_text(encoding="utf-8"))

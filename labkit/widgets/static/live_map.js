@@ -4,7 +4,7 @@
 const STATES = ["mTLS", "plaintext", "refused"];
 const LOOKS = { mTLS: "mtls", plaintext: "plain", refused: "refused" };
 const COLUMNS = ["Client", "Server", "Port", "Kind", "State", "Policy says", "Seen", "Reason", "Decided by"];
-const ZOOMS = [0.25, 0.35, 0.5, 0.7, 0.85, 1, 1.25, 1.6, 2, 2.6];
+const ZOOMS = [0.1, 0.16, 0.25, 0.35, 0.5, 0.7, 0.85, 1, 1.25, 1.6, 2, 2.6];
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -102,7 +102,7 @@ class View {
     this.bar = make("div", { class: "lkw-bar", role: "toolbar", "aria-label": "Encryption map" },
       this.state, make("label", {}, "Show", this.layer), this.special, this.resolve, this.probe, this.predict, this.score,
       make("span", { class: "lkw-spring" }), this.now, this.search, this.smaller, this.larger, this.fit);
-    this.stage = make("div", { class: "lkw-stage" });
+    this.stage = make("div", { class: "lkw-stage", tabindex: 0, role: "region", "aria-label": "The map" });
     this.panel = make("aside", { class: "lkw-panel", "aria-label": "The selected edge", hidden: true });
     this.words = make("div", { class: "lkw-words", "aria-live": "polite", role: "status" });
     this.time = make("div", { class: "lkw-time", tabindex: 0, role: "slider", "aria-label": "Step back in time", title: "Click, or press the arrow keys, to step back in time" });
@@ -329,7 +329,9 @@ class View {
   }
 
   zoomBy(step) {
-    const shown = this.zoom || this.stage.clientWidth / this.svg.viewBox.baseVal.width;
+    const { width, height } = this.svg.viewBox.baseVal;
+    const box = this.svg.getBoundingClientRect();
+    const shown = this.zoom || Math.min(box.width / width, box.height / height);
     const near = ZOOMS.reduce((best, one, index) => (Math.abs(one - shown) < Math.abs(ZOOMS[best] - shown) ? index : best), 0);
     this.zoom = ZOOMS[Math.min(ZOOMS.length - 1, Math.max(0, near + step))];
     this.applyZoom();
@@ -340,6 +342,7 @@ class View {
     const { width, height } = this.svg.viewBox.baseVal;
     // As wide as the page, and a small map no larger than that a word keeps the size of a word.
     this.svg.style.maxWidth = this.zoom ? "none" : `min(100%, ${Math.round(width * 1.35)}px)`;
+    this.svg.style.maxHeight = !this.zoom && this.model.get("large") ? "66vh" : "";
     this.svg.style.width = this.zoom ? `${width * this.zoom}px` : "100%";
     this.svg.style.height = this.zoom ? `${height * this.zoom}px` : "auto";
   }
@@ -361,7 +364,7 @@ class View {
     }
     for (const [id, group] of Object.entries(this.parts?.nodes ?? {})) group.classList.toggle("lkw-dim", Boolean(wanted) && !near.has(id));
     const first = [...found][0];
-    if (first) this.parts.nodes[first].scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (first) this.parts.nodes[first].scrollIntoView({ block: "center", inline: "center" });
   }
 
   key(event) {
