@@ -116,7 +116,6 @@ from labkit.lab.knobs import MODES
 from labkit.lab.live import Live
 from labkit.lab.minting import Minting
 from labkit.lab.observed import Observed
-from labkit.lab.tokens import Tokens
 from labkit.lab.wire import OnTheWire
 from labkit.lab.words import ProxyWords
 from labkit.observe import declared, mesh, objects, proxies, proxy, settling, traffic, waiting
@@ -175,7 +174,6 @@ class Lab(
     Live,
     CertificateQuestions,
     Minting,
-    Tokens,
     Installing,
 ):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
