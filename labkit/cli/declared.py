@@ -30,6 +30,24 @@ traffic_option = click.option(
 )
 
 
+observed_option = click.option(
+    "--observed", is_flag=True, help="Take the traffic that the cluster's proxies counted since they were started."
+)
+
+
+def seen_traffic(lab: Any, path: Path | None, observed: bool) -> Any:
+    """Traffic from a file, from the proxies, or none."""
+    if not observed:
+        return read_json(path)
+    if path is not None or not hasattr(lab, "metrics"):
+        raise InputError(
+            "There is one source of traffic.",
+            meaning="--observed asks the proxies of a cluster; files have none.",
+            next_step="Give --traffic FILE with --from, and --observed on a cluster.",
+        )
+    return lab.metrics()
+
+
 def asked(sources: tuple[str, ...], cluster: str, root_namespace: str = "") -> Any:
     """Who answers: the files, or a cluster that runs already. A context manager."""
     import contextlib
@@ -123,6 +141,7 @@ def format_options(command: Any) -> Any:
         "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write it to this file."
     )(command)
     forms = click.Choice(["text", "json", "sarif", "junit"])
+    command = click.option("--json", "form", flag_value="json", help="The same as --format json.")(command)
     return click.option("--format", "form", type=forms, default="text", show_default=True)(command)
 
 
@@ -198,6 +217,7 @@ def verify(
 )
 @click.option("-n", "--namespace", default=None, help="Namespace of what names none.")
 @traffic_option
+@observed_option
 @format_options
 @from_option
 @root_option
@@ -208,6 +228,7 @@ def preview(
     restart: tuple[str, ...],
     namespace: str | None,
     traffic: Path | None,
+    observed: bool,
     form: str,
     output: Path | None,
     sources: tuple[str, ...],
@@ -220,7 +241,7 @@ def preview(
             list(files) or None,
             delete=list(gone) or False,
             restart=restart,
-            traffic=read_json(traffic),
+            traffic=seen_traffic(lab, traffic, observed),
             namespace=namespace,
         )
         from labkit.cluster.trees import read_tree
@@ -233,6 +254,7 @@ def preview(
 
 @main.command()
 @traffic_option
+@observed_option
 @click.option(
     "--write",
     type=click.Path(file_okay=False, path_type=Path),
@@ -246,6 +268,7 @@ def preview(
 @json_option
 def migrate(
     traffic: Path | None,
+    observed: bool,
     write: Path | None,
     sources: tuple[str, ...],
     root_namespace: str,
@@ -257,7 +280,7 @@ def migrate(
     Every step is tried on the objects first. Exit code 1 when somebody must decide something on the way.
     """
     with asked(sources, cluster, root_namespace) as lab:
-        found = lab.migrate(read_json(traffic))
+        found = lab.migrate(seen_traffic(lab, traffic, observed))
     emit(found.as_dict(), as_json, str(found))
     if write is not None:
         _write_manifests(write, found.manifests())

@@ -108,6 +108,8 @@ def test_from_a_shell(strict: Lab) -> None:
     assert json.loads(found.stdout)["verdict"] == "refused"
     assert CliRunner().invoke(main, ["verify", "--forbid", "refused", *where]).exit_code == 1
     assert CliRunner().invoke(main, ["verify", "--forbid", "refused", "--exempt", OUTSIDE, *where]).exit_code == 0
+    counted = CliRunner().invoke(main, ["migrate", "--observed", "--json", *where])
+    assert json.loads(counted.stdout)["by_observed_traffic"]
     opened = CliRunner().invoke(main, ["preview", "--delete", STRICT, *where])
     assert (opened.exit_code, "start to work" in opened.stdout) == (0, True)
 

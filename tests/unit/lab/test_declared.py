@@ -105,6 +105,9 @@ def test_preview_counts_observed_traffic(shop: Path) -> None:
     words = ("preview", "-f", str(shop / "strict.yaml"), "--from", str(shop / "shop"), "--traffic", str(seen))
     assert "90 requests per minute would be refused" in run(*words).stdout
     assert json.loads(run(*words, "--format", "json").stdout)["refused_per_minute"] == 90
+    assert json.loads(run(*words, "--json").stdout)["safe"] is False
+    both = run(*words, "--observed")
+    assert (both.exit_code, "one source of traffic" in both.stderr) == (2, True)
 
 
 def test_preview_as_sarif_points_into_the_change(shop: Path) -> None:
