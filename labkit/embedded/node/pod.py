@@ -34,6 +34,7 @@ from labkit.embedded.node.status import (
 from labkit.embedded.node.tasks import end_tasks
 from labkit.embedded.node.volumes import is_made_of_objects
 from labkit.errors import LabError
+from labkit.policy.workload import PROXY_CONTAINER
 
 log = logging.getLogger(__name__)
 
@@ -287,14 +288,20 @@ class PodWorker:
             pause = min(pause * 2, LAST_RETRY)
 
     async def terminate(self, grace: float) -> None:
-        """End every process of the pod: containers together, native sidecars after them, then what is left."""
+        """End every process of the pod: containers together, sidecars after them, then what is left.
+
+        A proxy of Istio stays until its application has ended: its agent waits 5 s after SIGTERM
+        (https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/#ProxyConfig, terminationDrainDuration).
+        """
         await end_tasks(self._tasks.pop("life", None))
         await end_tasks(*(self._tasks.pop(container.name, None) for container in self.inits))
         await end_tasks(*(self._tasks.pop(f"ephemeral {one.name}", None) for one in self.ephemerals))
         sidecars = [c for c in self.inits if is_sidecar(c.spec)]
         others = [c for c in self.containers if c not in sidecars]
+        proxies = [c for c in others if c.name == PROXY_CONTAINER and len(others) > 1]
+        others = [c for c in others if c not in proxies]
         await asyncio.gather(*(container.terminate(grace) for container in others))
-        for container in reversed(sidecars):
+        for container in [*proxies, *reversed(sidecars)]:
             await container.terminate(grace)
         self._kill_left()
 
