@@ -81,7 +81,7 @@ class Registry:
         for group in self.groups:
             self._by_namespace[group.namespace].append(group)
         running = {name: list(some) for name, some in self._by_namespace.items()}
-        for template in (one for kind in TEMPLATES for one in kinds[kind] if not _is_owned(one)):
+        for template in (one for kind in TEMPLATES for one in kinds[kind] if not (_is_owned(one) or _is_done(one))):
             if not _has_pods(template, running.get(_namespace(template), ())):
                 planned = self._planned(template)
                 self.groups.append(planned)
@@ -355,6 +355,13 @@ def _namespace(obj: Object) -> str:
 
 def _is_owned(template: Object) -> bool:
     return any(owner.get("controller") for owner in (template.get("metadata") or {}).get("ownerReferences") or ())
+
+
+def _is_done(template: Object) -> bool:
+    """Whether a Job has ended: it calls nobody any more."""
+    conditions = (template.get("status") or {}).get("conditions") or ()
+    ended = any(one.get("type") in ("Complete", "Failed") and one.get("status") == "True" for one in conditions)
+    return template.get("kind") == "Job" and ended
 
 
 def _has_pods(template: Object, running: Iterable[Group]) -> bool:

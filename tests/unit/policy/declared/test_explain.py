@@ -585,6 +585,13 @@ def test_revisions_from_files() -> None:
     assert not DeclaredMesh(asked, MeshSettings()).registry.group("rev/web").injected
 
 
+@pytest.mark.parametrize(("condition", "calls"), [("Complete", False), ("Failed", False), ("Suspended", True)])
+def test_a_job_that_has_ended_calls_nobody(condition: str, calls: bool) -> None:
+    job = {**app("foo", "job")[0], "kind": "Job", "status": {"conditions": [{"type": condition, "status": "True"}]}}
+    clients = {one.name for one in DeclaredMesh([*WORLD, job]).clients}
+    assert ("foo/job" in clients) is calls
+
+
 def test_pods_that_differ_have_names_that_tell_why() -> None:
     def pod(name: str, *, sidecar: bool) -> Object:
         owner = {"kind": "ReplicaSet", "name": "web-5d", "controller": True}
