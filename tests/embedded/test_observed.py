@@ -199,6 +199,10 @@ def test_merged_metrics_are_shown_under_strict_too(lab: Lab) -> None:
     lab.apply(policy("STRICT"))
     status, _, body = scraped(lab, MERGED, 15020, "/stats/prometheus")
     assert status == 200 and "visits_total" in body and "istio_requests_total" in body
+    # The policy that the lab applies says so once more, and changes nothing: the proxy's own ports are never captured.
+    lab.apply(policy("STRICT", app="visits", ports={"15020": "DISABLE"}))
+    assert scraped(lab, MERGED, 15020, "/stats/prometheus")[0] == 200
+    assert scraped(lab, MERGED, METRICS, "/metrics")[1] == 56
     status, _, body = scraped(lab, OWN, 15020, "/stats/prometheus")
     assert status == 200 and "visits_total" not in body  # it wanted no merging
 
