@@ -31,7 +31,7 @@ def draw_map(model: MapModel, *, standalone: bool, dark: bool = False) -> str:
     height = layout.height + 2 * MARGIN + head + LEGEND_HEIGHT
     edges = [edge for edge in model.sorted_edges() if edge.id in layout.curves]
     parts = [_namespace(box, layout.namespaces[box.name]) for box in model.namespaces if box.name in layout.namespaces]
-    parts += [_edge(edge, layout) for edge in edges]
+    parts += [_edge(edge, layout) for edge in sorted(edges, key=lambda edge: not edge.kind.special)]  # those behind
     parts += [_node(node, layout.nodes[node.id]) for node in model.sorted_nodes() if node.id in layout.nodes]
     if not parts:
         parts.append('<text class="lkm-soft" x="4" y="20" font-size="13">Nothing runs in these namespaces.</text>')
