@@ -131,14 +131,14 @@ class Router:
         if not destinations:
             return (Branch(target),)
         owner = next(one for one in routings if tcp_destinations_of([one], client.workload, target.port))
-        return tuple(self._weighted(destinations, target, owner, ""))
+        return tuple(self._weighted(destinations, client, target, owner, ""))
 
     def _of_tls(self, routings: list[VirtualService], client: Group, target: Target) -> tuple[Branch, ...]:
         found = list(tls_destinations_of(routings, client.workload, target.port))
         names = _names_of(target)
         for patterns, destinations in found:
             if any(_sni_matches(pattern, name) for pattern in patterns for name in names):
-                return tuple(self._weighted(destinations, target, routings[0], ""))
+                return tuple(self._weighted(destinations, client, target, routings[0], ""))
         if not found:
             return (Branch(target),)
         why = _routed_by(routings[0], "none of its routes has the name that is called")
@@ -148,13 +148,15 @@ class Router:
 
     def _of_http(self, routed: VirtualService, client: Group, target: Target, gateway: str) -> Iterator[Branch]:
         for route, match in reachable(routed.http, client, gateway, target.port):
-            yield from self._of_route(routed, route, match, target)
+            yield from self._of_route(routed, route, match, client, target)
             if match.catches_all:
                 return
         why = _routed_by(routed, "no route of it matches, so the client's own proxy answers 404")
         yield Branch(None, when="all other requests", because=(why,), status=404)
 
-    def _of_route(self, routed: VirtualService, route: HttpRoute, match: HttpMatch, target: Target) -> Iterator[Branch]:
+    def _of_route(
+        self, routed: VirtualService, route: HttpRoute, match: HttpMatch, client: Group, target: Target
+    ) -> Iterator[Branch]:
         when = in_words(match)
         if route.redirect is not None:
             why = _routed_by(routed, "it answers with a redirect")
@@ -164,10 +166,15 @@ class Router:
             why = _routed_by(routed, f"it answers {status} itself")
             yield Branch(None, when=when, because=(why,), status=status, refuses=status >= 400)
         else:
-            yield from self._weighted(route.destinations, target, routed, when)
+            yield from self._weighted(route.destinations, client, target, routed, when)
 
     def _weighted(
-        self, destinations: tuple[WeightedDestination, ...], target: Target, routed: VirtualService, when: str
+        self,
+        destinations: tuple[WeightedDestination, ...],
+        client: Group,
+        target: Target,
+        routed: VirtualService,
+        when: str,
     ) -> Iterator[Branch]:
         """One destination alone gets all, whatever its weight; among several, without a weight it gets nothing."""
         if not destinations:
@@ -176,16 +183,17 @@ class Router:
         total = sum(weight for _, weight in weights) or 1
         for one, weight in weights:
             if weight:
-                yield self._destination(one.destination, target, routed, weight / total, when)
+                yield self._destination(one.destination, client, target, routed, weight / total, when)
 
     def _destination(
-        self, destination: Destination, target: Target, routed: VirtualService, share: float, when: str
+        self, destination: Destination, client: Group, target: Target, routed: VirtualService, share: float, when: str
     ) -> Branch:
         ports = self.registry.ports_of(destination.host)
         number = destination.port or (ports[0].port if len(ports) == 1 else target.port)
         found = self.registry.find(destination.host, number)
-        if found is None:
-            why = _routed_by(routed, f"it leads to {destination.host}:{number}, which does not exist")
+        if found is None or not exported(found.export_to, found.namespace, client.namespace):
+            what = "does not exist" if found is None else f"is not exported to namespace {client.namespace}"
+            why = _routed_by(routed, f"it leads to {destination.host}:{number}, which {what}")
             return Branch(None, destination.subset, share, when, (why,), status=503)
         because: tuple[Because, ...] = ()
         if found is not target or destination.subset:
@@ -227,7 +235,7 @@ class Router:
             for one in route.destinations
         ]
         for when, one in destinations:
-            branch = self._destination(one.destination, target, routed, 1.0, when)
+            branch = self._destination(one.destination, client, target, routed, 1.0, when)
             if branch.target is target:
                 why = branch.because or (_routed_by(routed, f"it leads to {target}"),)
                 yield Branch(target, branch.subset, 1.0, when, (at, *why))

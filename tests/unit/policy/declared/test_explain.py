@@ -437,6 +437,20 @@ def test_a_route_leads_elsewhere() -> None:
     assert explain(routes(to("naked.bar.svc.cluster.local")), client="bar/naked").answer.ways[0].server == "foo/web"
 
 
+@pytest.mark.parametrize(("to_whom", "verdict"), [("bar", REFUSED), ("foo", MTLS), ("*", MTLS), ("bar,foo", MTLS)])
+def test_a_route_leads_only_to_what_is_exported(to_whom: str, verdict: Outcome) -> None:
+    deployment, there = app("bar", "there")
+    there["metadata"] = {**there["metadata"], "annotations": {"networking.istio.io/exportTo": to_whom}}
+    assert explain(deployment, there, routes(to("there.bar.svc.cluster.local"))).outcome is verdict
+
+
+@pytest.mark.parametrize(("to_whom", "verdict"), [("bar", PLAIN), ("foo", MTLS)])
+def test_a_call_of_what_is_not_exported_is_passed_on(to_whom: str, verdict: Outcome) -> None:
+    deployment, there = app("bar", "there")
+    there["metadata"] = {**there["metadata"], "annotations": {"networking.istio.io/exportTo": to_whom}}
+    assert explain(deployment, there, server="bar/there").outcome is verdict
+
+
 def test_the_port_that_is_called_says_what_the_client_speaks() -> None:
     """A route from an HTTP port to one that is not declared: the client's proxy still expects HTTP."""
     there = app("foo", "any", port_name="")
