@@ -38,7 +38,7 @@ LESSON = Lesson(
             "to a sidecar?",
             {"a": "age and name, the servers", "b": "sentences, the caller", "c": "It makes no difference."},
             answer="b",
-            because="A caller with a sidecar sends mTLS as soon as its server has one. Else servers would get plaintext.",
+            because="A caller with a sidecar sends mTLS as soon as its server has one. Without, it sends plaintext.",
         ),
         "15.2": Prediction(
             "The chat is STRICT. You ask its frontend through kubectl port-forward, without a certificate. What comes?",
