@@ -66,9 +66,10 @@ def find_path(name: str | Path) -> Path:
     for candidate in (path, repository_root() / path):
         if candidate.exists():
             return candidate
+    looked = dict.fromkeys(str(one) for one in (Path.cwd(), repository_root()))  # often the same directory
     raise InputError(
         f"There is no file {str(name)!r}.",
-        meaning=f"Looked in {Path.cwd()} and {repository_root()}.",
+        meaning="" if path.is_absolute() else f"Looked in {' and '.join(looked)}.",
         next_step="Give a path such as 'manifests/lessons/04/peer-authentication.yaml'.",
         path=str(name),
     )
