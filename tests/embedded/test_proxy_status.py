@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 import labkit
 from labkit.cli import main
@@ -57,9 +57,21 @@ def status_of(cluster: Cluster, app: str) -> ProxyStatus:
     return next(one for one in proxy_statuses(cluster) if one.name.startswith(app))
 
 
+def when_it_succeeds(*command: str) -> Result:
+    """The result of a command that ends with 0 as soon as all is quiet."""
+    done: list[Result] = []
+
+    def succeeded() -> bool:
+        done.append(CliRunner().invoke(main, list(command)))
+        return done[-1].exit_code == 0
+
+    wait_for("labkit " + " ".join(command), succeeded)
+    return done[-1]
+
+
 def test_the_command_and_the_notebook_say_the_same(cluster: Cluster) -> None:
-    done = CliRunner().invoke(main, ["proxy-status", "--cluster", f"embedded:{NAME}"])
-    assert done.exit_code == 0, done.output
+    # Both may have been told of each other's endpoints just now.
+    done = when_it_succeeds("proxy-status", "--cluster", f"embedded:{NAME}")
     with labkit.open(f"embedded:{NAME}", narrate=lambda _: None) as lab:
         table = lab.proxy_status()
     assert list(table.columns) == ["NAME", "CLUSTER", "CDS", "LDS", "SDS", "ISTIOD", "VERSION"]
@@ -95,15 +107,15 @@ def test_a_rejected_update_is_an_error_an_event_and_nothing_else(cluster: Cluste
 
 
 def test_what_istiod_wants_is_what_the_proxy_runs(cluster: Cluster) -> None:
-    done = CliRunner().invoke(main, ["proxy-status", "deploy/client", "-n", "shop", "--cluster", f"embedded:{NAME}"])
-    assert (done.exit_code, done.stdout) == (0, "Clusters Match\nListeners Match\nRoutes Match\n")
+    done = when_it_succeeds("proxy-status", "deploy/client", "-n", "shop", "--cluster", f"embedded:{NAME}")
+    assert done.stdout == "Clusters Match\nListeners Match\nRoutes Match\n"
 
 
 def test_an_istiod_that_the_service_does_not_lead_to_is_asked_by_a_port_forward(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(istiod, "by_service", lambda *_: (401, ""))  # as Istio's own
-    assert [one.synced for one in proxy_statuses(cluster)] == [True, True]
+    wait_for("both proxies", lambda: [one.synced for one in proxy_statuses(cluster)] == [True, True])
     assert all(one.istiod.startswith("istiod-") for one in proxy_statuses(cluster))
     (found,) = cluster.objects("Deployment", labels={"app": "istiod"})
     with pytest.raises(MeshError, match="does not answer") as raised:
