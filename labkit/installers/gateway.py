@@ -21,21 +21,34 @@ LOW_PORT_SHIFT = 20000
 _MANIFEST = Path(__file__).parent / "data" / "gateway.yaml"
 
 
-def gateway_manifest(namespace: str = ROOT_NAMESPACE) -> list[dict[str, Any]]:
+def gateway_label(name: str = NAME) -> str:
+    """The label `istio` of a gateway's pods, which Gateways select: its name without `istio-` at the beginning.
+
+    So Helm's chart has it: manifests/charts/gateway/templates/_helpers.tpl.
+    """
+    return name.removeprefix("istio-")
+
+
+def gateway_manifest(namespace: str = ROOT_NAMESPACE, name: str = NAME) -> list[dict[str, Any]]:
     """ServiceAccount, Deployment and Service."""
-    text = _MANIFEST.read_text(encoding="utf-8").replace("$(NAMESPACE)", namespace)
-    return list(yaml.safe_load_all(text))
+    text = _MANIFEST.read_text(encoding="utf-8").replace("$(NAMESPACE)", namespace).replace("$(NAME)", name)
+    return list(yaml.safe_load_all(text.replace("$(LABEL)", gateway_label(name))))
 
 
-def install_gateway(cluster: Cluster, *, namespace: str = ROOT_NAMESPACE, limit: float = READY_LIMIT) -> list[Change]:
-    """Install the ingress gateway beside istiod and wait until it is ready. Raises WaitTimeoutError if it is not."""
-    changes = cluster.apply(gateway_manifest(namespace))
+def install_gateway(
+    cluster: Cluster, *, namespace: str = ROOT_NAMESPACE, name: str = NAME, limit: float = READY_LIMIT
+) -> list[Change]:
+    """Install an ingress gateway, in a namespace that is there, and wait until it is ready.
+
+    Raises WaitTimeoutError if it does not get ready.
+    """
+    changes = cluster.apply(gateway_manifest(namespace, name))
     cluster.wait_until(
         DEPLOYMENT,
-        lambda found: "" if any(_is_ready(one) for one in found) else "no gateway pod is ready",
-        what=f"the ingress gateway (deployment {NAME} in {namespace}) to be ready",
+        lambda found: "" if any(_is_ready(one, name) for one in found) else "no gateway pod is ready",
+        what=f"the ingress gateway (deployment {name} in {namespace}) to be ready",
         namespace=namespace,
-        labels={"istio": "ingressgateway"},
+        labels={"istio": gateway_label(name)},
         limit=limit,
     )
     return changes
@@ -88,5 +101,5 @@ def uninstall_gateway(cluster: Cluster, *, namespace: str = ROOT_NAMESPACE) -> l
     return cluster.delete_documents(gateway_manifest(namespace))
 
 
-def _is_ready(deployment: dict[str, Any]) -> bool:
-    return deployment["metadata"]["name"] == NAME and bool((deployment.get("status") or {}).get("availableReplicas"))
+def _is_ready(deployment: dict[str, Any], name: str) -> bool:
+    return deployment["metadata"]["name"] == name and bool((deployment.get("status") or {}).get("availableReplicas"))

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.cluster.kinds import CONFIGMAP
-from labkit.errors import MeshError
+from labkit.errors import LabError, MeshError
 from labkit.observe import mesh, proxies
-from labkit.views.results import Done
+from labkit.views.commands import has_blank
+from labkit.views.results import Attempt, Done
 from labkit.worlds import Journal, Undo
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Installing:
     """The settings of the mesh, as istioctl and Helm take them.
 
     lab.configure_mesh(values, set=[...])    an IstioOperator or Helm's values: path, YAML text or dict; and a.b=c
+    lab.attempt_mesh(values)                 the same, but a refusal is shown, and a blank `...` is not sent
     lab.mesh_config()                        the settings that are in force, as a dict
     """
 
@@ -63,6 +65,15 @@ class Installing:
         warnings = tuple(f"{path} has no effect on the embedded mesh" for path in read.without_effect)
         what = "Configured the mesh" if lines else "The mesh is configured so already"
         return Done(what, lines, (_istioctl(values, assignments),), warnings, time.monotonic() - started)
+
+    def attempt_mesh(self, values: Source | Iterable[Source]) -> Attempt:
+        """Configure the mesh, but show a refusal instead of raising it. Settings with a blank `...` are not sent."""
+        if has_blank(values):
+            return Attempt(pending=True)
+        try:
+            return Attempt(done=self.configure_mesh(values))
+        except LabError as error:
+            return Attempt(error=error)
 
     def mesh_config(self) -> dict[str, Any]:
         """`meshConfig`: what the ConfigMap `istio` of the mesh's revision says."""

@@ -116,6 +116,7 @@ from labkit.lab.knobs import MODES
 from labkit.lab.live import Live
 from labkit.lab.minting import Minting
 from labkit.lab.observed import Observed
+from labkit.lab.platforms import Platforms
 from labkit.lab.wire import OnTheWire
 from labkit.lab.words import ProxyWords
 from labkit.observe import declared, mesh, objects, proxies, proxy, settling, traffic, waiting
@@ -175,6 +176,7 @@ class Lab(
     CertificateQuestions,
     Minting,
     Installing,
+    Platforms,
 ):
     """One cluster, and the verbs of a lesson; see the module's docstring."""
 
@@ -295,16 +297,23 @@ class Lab(
         line = f"istioctl install --set profile=minimal{flags} -y"
         return Done("Installed the mesh", tuple(lines), (line,), (), time.monotonic() - started)
 
-    def install_gateway(self) -> Done:
-        """Install an ingress gateway beside istiod, and wait until it is ready. It opens nothing without a Gateway."""
+    def install_gateway(self, namespace: str | None = None, name: str = "istio-ingressgateway") -> Done:
+        """Install an ingress gateway, beside istiod or in a namespace of its own, and wait until it is ready. It opens
+        nothing without a Gateway. One that another tool has installed under this name is used as it is.
+        """
         started = time.monotonic()
         from labkit.installers.gateway import install_gateway
 
+        where = namespace or self.mesh_status().namespace or "istio-system"
+        if not self.cluster.is_embedded and self.cluster.find(SERVICE, name, where) is not None:
+            return Done(f"The gateway {where}/{name} is there already")
         _installer(self.cluster)  # refuses clusters whose mesh is installed with its own tools
-        namespace = self.mesh_status().namespace or "istio-system"
-        changes = install_gateway(self.cluster, namespace=namespace)
+        made = [self.cluster.create_namespace(where)] if namespace else []
+        changes = [*(one for one in made if one.action == "created")]
+        changes += install_gateway(self.cluster, namespace=where, name=name)
         self._after(changes)
-        return self._done(changes, "istioctl install --set components.ingressGateways[0].enabled=true -y", started)
+        line = f"helm install {name} istio/gateway -n {where}" if namespace else _GATEWAY_BY_ISTIOCTL
+        return self._done(changes, line, started)
 
     def gateway_url(self, scheme: str = "http", path: str = "/") -> str:
         """Where the ingress gateway is reached from this machine: `lab.gateway_url("http", "/chat")`."""
@@ -680,6 +689,9 @@ class Lab(
         from labkit.views.page import table
 
         return table(("LAB", ""), self._facts())
+
+
+_GATEWAY_BY_ISTIOCTL = "istioctl install --set components.ingressGateways[0].enabled=true -y"
 
 
 def _installer(cluster: Cluster) -> Any:
