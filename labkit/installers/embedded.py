@@ -164,6 +164,20 @@ def install(
     return changes
 
 
+def has_other_settings(cluster: Cluster, namespace: str, revision: str) -> bool:
+    """Whether the mesh that is there was told something beside the defaults of its `meshConfig`."""
+    installation = Installation(namespace, revision)
+    name = f"istio{installation.suffix}"
+    found = cluster.find(CONFIGMAP, name, namespace)
+    wanted = next(
+        one for one in installation.control_plane() if one["kind"] == "ConfigMap" and one["metadata"]["name"] == name
+    )
+    if found is None:
+        return False
+    written, default = ((one.get("data") or {}).get("mesh") or "" for one in (found, wanted))
+    return bool(yaml.safe_load(written) != yaml.safe_load(default))
+
+
 def _outgrown(cluster: Cluster, objects: list[Obj]) -> list[Change]:
     """Remove webhook configurations that have more webhooks than they are to have.
 

@@ -132,21 +132,25 @@ class Minting:
             )
         return Authority(name, self._folder)
 
-    def tls_secret(self, name: str, server: Paper, ca: Paper | None = None, namespace: str = "default") -> Done:
-        """A Secret with a server's certificate and key, and the authority that clients have to come from.
+    def tls_secret(
+        self, name: str, server: Paper | None = None, ca: Paper | None = None, namespace: str = "default"
+    ) -> Done:
+        """A Secret with a server's certificate and key, and the authority that the other side has to come from.
 
-        The keys are `cert`, `key` and `cacert`; without `ca` the last is left out.
+        The keys are `cert`, `key` and `cacert`; without `ca` the last is left out, without `server` the others.
         https://istio.io/latest/docs/reference/config/networking/gateway/#ServerTLSSettings
         """
         started = time.monotonic()
-        files = {"cert": server.certificate, "key": server.key, **({"cacert": ca.certificate} if ca else {})}
+        files = {"cert": server.certificate, "key": server.key} if server else {}
+        files |= {"cacert": ca.certificate} if ca else {}
         data = {key: base64.b64encode(file.read_bytes()).decode() for key, file in files.items()}
         secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": data}
         metadata = {"name": name, "namespace": namespace, "labels": {MINTED_LABEL: "true"}}
         changes = self.put([{**secret, "metadata": metadata}])
         from labkit.observe.settling import wait_until_held
 
-        wait_until_held(self.cluster, name, namespace, server.certificate.read_bytes())
+        if server:
+            wait_until_held(self.cluster, name, namespace, server.certificate.read_bytes())
         literals = " ".join(f"--from-file={key}={file.name}" for key, file in files.items())
         return self._done(changes, f"kubectl create -n {namespace} secret generic {name} {literals}", started)
 

@@ -14,6 +14,7 @@ from labkit.cluster.cluster import Change
 from labkit.cluster.kinds import CRD, DEPLOYMENT, SECRET, Kind
 from labkit.course import World, find_lesson
 from labkit.errors import InputError
+from labkit.installers.embedded import has_other_settings
 from labkit.observe.mesh import MeshStatus, mesh_status
 from labkit.observe.objects import labels_of, name_of, namespace_of
 from labkit.worlds.applications import (
@@ -45,6 +46,7 @@ class Builder(Protocol):
 
     def put_mesh(self, namespace: str, revision: str) -> None: ...
     def remove_mesh(self, status: MeshStatus) -> None: ...
+    def configure_mesh(self) -> object: ...
     def put_gateway(self) -> None: ...
     def remove_gateway(self, namespace: str) -> None: ...
     def put(self, source: Any) -> list[Change]: ...
@@ -77,7 +79,7 @@ def _mesh(lab: Builder, world: World, mesh_namespace: str, revision: str) -> lis
     there = status.installed or status.knows_peer_authentication
     wanted = (mesh_namespace, revision)
     if world.mesh and status.ready and (status.namespace, status.revision) == wanted:
-        return []
+        return _settings(lab, status)
     said = []
     if there and not (world.mesh and not status.installed):
         if not (lab.cluster.disposable or status.ours):
@@ -100,6 +102,14 @@ def _mesh(lab: Builder, world: World, mesh_namespace: str, revision: str) -> lis
         lab.put_mesh(mesh_namespace, revision)
         said.append(f"installed the mesh in {mesh_namespace}, revision {revision}")
     return said
+
+
+def _settings(lab: Builder, status: MeshStatus) -> list[str]:
+    """A mesh of labkit's own has its defaults when a lesson starts."""
+    if not (lab.cluster.is_embedded and has_other_settings(lab.cluster, status.namespace, status.revision)):
+        return []
+    lab.configure_mesh()
+    return ["gave the mesh its default settings"]
 
 
 def _gateway(lab: Builder, world: World) -> list[str]:

@@ -34,7 +34,7 @@ from labkit.policy.gateway import parse_gateway
 from labkit.policy.peer_authentication import parse_peer_authentication
 from labkit.policy.proxy_config import parse_proxy_config
 from labkit.policy.request_authentication import parse_request_authentication
-from labkit.policy.service_entry import parse_service_entry, parse_workload_entry
+from labkit.policy.service_entry import parse_service_entry, parse_workload_entry, parse_workload_group
 from labkit.policy.sidecar_scope import parse_sidecar_scope
 from labkit.policy.telemetry import parse_telemetry
 from labkit.policy.virtual_service import parse_virtual_service
@@ -73,6 +73,8 @@ KINDS: dict[str, ConfigKind] = {
         ConfigKind("DestinationRule", DESTINATIONRULES, parse_destination_rule, Reach.MESH),
         ConfigKind("ServiceEntry", SERVICEENTRIES, parse_service_entry, Reach.MESH),
         ConfigKind("WorkloadEntry", WORKLOADENTRIES, parse_workload_entry, Reach.MESH),
+        # No machine registers itself here, so nobody asks for its template; but istiod knows it, and says so.
+        ConfigKind("WorkloadGroup", WORKLOADGROUPS, parse_workload_group, Reach.INJECTION),
         ConfigKind("Sidecar", SIDECARS, parse_sidecar_scope, Reach.WORKLOADS),
         ConfigKind("EnvoyFilter", ENVOYFILTERS, parse_envoy_filter, Reach.WORKLOADS),
         ConfigKind("Telemetry", TELEMETRIES, parse_telemetry, Reach.WORKLOADS),
@@ -81,8 +83,5 @@ KINDS: dict[str, ConfigKind] = {
     )
 }
 
-STATUS_RESOURCES: dict[str, Resource] = {
-    **{kind: one.resource for kind, one in KINDS.items()},
-    "WorkloadGroup": WORKLOADGROUPS,
-}
+STATUS_RESOURCES: dict[str, Resource] = {kind: one.resource for kind, one in KINDS.items()}
 """The kinds whose status is kept: also of those that are not acted on it is said."""
