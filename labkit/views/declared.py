@@ -200,6 +200,10 @@ class Previewed:
             lines.append(f"{client} would no longer reach {shown}.")
         if len(broken) > _CLIENTS_NAMED:
             lines.append(f"{len(broken) - _CLIENTS_NAMED} more clients would lose somebody; the table names all.")
+        if broken and preview.untouched:
+            safe = preview.untouched
+            more = f" and {len(safe) - 4} more" if len(safe) > 4 else ""
+            lines.append(f"Nothing changes for {', '.join(safe[:4])}{more}.")
         if preview.refused_per_minute is not None:
             lines.append(
                 f"Of the traffic that was seen, {preview.refused_per_minute:g} requests per minute would be refused."
@@ -218,6 +222,7 @@ class Previewed:
             "refused_by_the_cluster": list(preview.refused),
             "changes": [one.as_dict() for one in preview.changes],
             "unchanged": preview.unchanged,
+            "clients_without_change": preview.untouched,
             "counts": preview.counts,
             "refused_per_minute": preview.refused_per_minute,
             "notes": list(preview.notes),

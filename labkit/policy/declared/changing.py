@@ -131,6 +131,12 @@ class Preview:
         return found
 
     @property
+    def untouched(self) -> list[str]:
+        """The clients for which nothing changes."""
+        touched = {one.client for one in self.changes}
+        return [one.name for one in self.mesh.clients if one.name not in touched] if self.mesh else []
+
+    @property
     def refused_per_minute(self) -> float | None:
         """How many of the requests that were seen would be refused; None where nobody looked."""
         return sum(one.refused_rate or 0.0 for one in self.breaking) if self.watched else None

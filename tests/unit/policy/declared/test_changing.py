@@ -33,6 +33,7 @@ def test_strict_breaks_clients_without_a_sidecar_and_no_others() -> None:
     }
     assert found.unchanged == 4
     assert not found.safe
+    assert found.untouched == ["foo/client", "foo/web"]
     assert found.broken_clients == {"bar/naked": ["foo/client:8080", "foo/web:8080"]}
     (change, _) = found.changes
     assert (change.was, change.becomes) == ("plaintext", "refused")
