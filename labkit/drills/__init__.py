@@ -16,8 +16,9 @@ __all__ = ["Drill", "Expectation", "drills", "find_drill"]
 @cache
 def drills() -> dict[str, Drill]:
     """All drills by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "model")
-    found: list[Drill] = [importlib.import_module(f"{__name__}.{name}").DRILL for name in names]
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    found: list[Drill] = [module.DRILL for module in modules if hasattr(module, "DRILL")]
     return {drill.name: drill for drill in found}
 
 

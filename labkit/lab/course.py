@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from labkit.views.tables import Table
 
 STEP = re.compile(r"\d\d\.\d+")
+BREAKING_SECONDS = 5.0
+"""How long what breaks a drill's mesh may take to reach the proxies before the drill begins."""
 HEALING_SECONDS = 3.0
 """How long a repair by kubectl may take to reach the proxies before a drill counts as not healed."""
 
@@ -241,6 +243,9 @@ class Course:
         found = find_drill(name)
         self._make(found.world, "")
         found.breaks(self)
+        until = time.monotonic() + BREAKING_SECONDS
+        while all(expect(self.cluster).passed for expect in found.healed) and time.monotonic() < until:
+            time.sleep(0.1)  # the learner's first look shall meet the symptom
         self._seen.clear()
         self._drill, self._hints = found.name, 0
         return DrillSheet(found.name, found.title, found.story, found.hints)
