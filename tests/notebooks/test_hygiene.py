@@ -189,14 +189,18 @@ class TestExercises:
     def test_there_is_one(self, path):
         assert code_cells(read(path), "exercise")
 
-    def test_each_has_given_goal_hint_and_a_link_to_its_solution(self, path):
+    def test_each_has_given_goal_two_hints_and_a_link_to_its_solution(self, path):
         text = text_of(read(path))
         for cell in code_cells(read(path), "exercise"):
             name = cell.metadata.labkit.exercise
             part = text[text.index(f"## Exercise {name}") :]
             part = part[: part.find("\n## ", 3)]
-            for needed in ("**Difficulty**", "**Given**", "**Goal:**", "<details><summary>Hint", f"#{name})"):
+            for needed in ("**Difficulty**", "**Given**", "**Goal:**", f"#{name})"):
                 assert needed in part, (name, needed)
+            # The first says where to look, the second nearly what to write; each is opened on its own.
+            hints = re.findall(r"<details><summary>(Hint \d)</summary>(.+?)</details>", part)
+            assert [title for title, _ in hints] == ["Hint 1", "Hint 2"], name
+            assert len({text for _, text in hints}) == 2, name
 
     def test_each_has_one_blank_and_ends_in_its_check(self, path):
         for cell in code_cells(read(path), "exercise"):
