@@ -26,8 +26,9 @@ from labkit.policy.declared.verifying import read_expectations, verify
 
 if TYPE_CHECKING:
     from labkit.views.analysis import Analysis
-    from labkit.views.declared import Explained, Planned, Previewed, Verified
+    from labkit.views.declared import Explained, Previewed, Verified
     from labkit.views.edge_table import EdgeTable
+    from labkit.views.planned import Planned
 
 
 class DeclaredQuestions:
@@ -101,7 +102,7 @@ class DeclaredQuestions:
 
         With observed `traffic` (requests per minute by edge) only calls that were seen count.
         """
-        from labkit.views.declared import Planned
+        from labkit.views.planned import Planned
 
         return Planned(migrate(self.declared_mesh(), _traffic(traffic)))
 

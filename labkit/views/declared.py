@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from labkit.outcomes import Outcome, outcome_colour
 from labkit.policy.declared import Because, EdgeVerdict, Explanation
 from labkit.policy.declared.changing import EdgeChange, Preview
-from labkit.policy.declared.steps import Act, Plan, Step
 from labkit.policy.declared.verifying import Finding, Verification, findings_of
 from labkit.views.page import card, table
 
@@ -23,8 +22,6 @@ _CLIENTS_NAMED = 8
 
 EDGE_COLUMNS = ("CLIENT", "SERVER", "VERDICT", "CLIENT SENDS", "SERVER ACCEPTS", "DECIDED BY", "WHY")
 CHANGE_COLUMNS = ("CLIENT", "SERVER", "EFFECT", "WAS", "BECOMES", "REQ/MIN", "WHY")
-STEP_COLUMNS = ("STEP", "WHAT", "WHERE", "WHY", "WOULD BREAK")
-NAMESPACE_COLUMNS = ("NAMESPACE", "MODE", "SIDECARS", "CALLS IN PLAINTEXT", "STRICT")
 REASON_COLUMNS = ("SIDE", "OBJECT", "WHAT IT DOES HERE", "THE RULE", "PAGE")
 
 
@@ -313,94 +310,3 @@ def _effect(effect: str, number: int) -> str:
 
 def _word(outcome: Outcome) -> str:
     return "TLS of the application" if outcome is Outcome.TLS else str(outcome)
-
-
-class Planned:
-    """The way of a mesh to STRICT."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        return self.plan.steps
-
-    @property
-    def frame(self) -> Table:
-        """The steps as a table."""
-        from labkit.views.tables import make_table
-
-        return make_table(STEP_COLUMNS, self._rows())
-
-    @property
-    def namespaces(self) -> Table:
-        """Where each namespace stands now, as a table."""
-        from labkit.views.tables import make_table
-
-        return make_table(NAMESPACE_COLUMNS, (one.row() for one in self.plan.namespaces))
-
-    @property
-    def title(self) -> str:
-        held = sum(step.act is Act.HOLD for step in self.steps)
-        if not self.steps:
-            return "Every sidecar is STRICT already" if self.plan.complete else "There is nothing to be made STRICT"
-        if self.plan.complete:
-            return f"{len(self.steps)} steps to STRICT for the whole mesh; nobody is cut off on the way"
-        decisions = f", and {held} {'decision' if held == 1 else 'decisions'} to take" if held else ""
-        return f"{len(self.steps) - held} steps towards STRICT{decisions}"
-
-    def manifests(self) -> dict[str, list[dict[str, Any]]]:
-        """What the steps apply, by a name for a file."""
-        found = {}
-        for number, step in enumerate(self.steps, 1):
-            if step.change.apply and step.act is not Act.HOLD:
-                word = "-".join(str(step.act).lower().split())
-                found[f"{number:02}-{word}.yaml"] = [dict(one) for one in step.change.apply]
-        return found
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return self.plan.as_dict()
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        return [
-            (str(number), str(one.act), one.what, one.why, str(len(one.breaks)) if one.breaks else "nobody")
-            for number, one in enumerate(self.steps, 1)
-        ]
-
-    def __str__(self) -> str:
-        lines = [self.title, "", str(self.namespaces), ""]
-        for number, step in enumerate(self.steps, 1):
-            lines.append(f"{number}. {step.act}: {step.what}")
-            lines.append(f"   {step.why[:1].upper()}{step.why[1:].rstrip('.')}.")
-            lines += [f"   Would break: {one.client} -> {one.server}. {one.why}" for one in step.breaks[:3]]
-            if len(step.breaks) > 3:
-                lines.append(f"   and {len(step.breaks) - 3} more calls.")
-            lines += [f"   {note}" for note in step.notes]
-            if step.act is not Act.HOLD:
-                lines += [f"   $ {line}" for line in step.commands]
-        return "\n".join([*lines, *(f"Note: {one}" for one in self.plan.notes)])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        colour = BLUE if self.plan.complete else ORANGE
-        head = card(self.title, self.plan.notes, colour=colour)
-        where = table(NAMESPACE_COLUMNS, (one.row() for one in self.plan.namespaces))
-        steps = "".join(
-            card(
-                f"{number}. {one.act}: {one.what}",
-                [f"{one.why[:1].upper()}{one.why[1:].rstrip('.')}.", *one.notes, _who_breaks(one)],
-                () if one.act is Act.HOLD else one.commands,
-                colour=ORANGE if one.breaks or one.act is Act.HOLD else BLUE,
-            )
-            for number, one in enumerate(self.steps, 1)
-        )
-        return head + where + steps
-
-
-def _who_breaks(step: Step) -> str:
-    if not step.breaks:
-        return ""
-    more = f" and {len(step.breaks) - 3} more calls" if len(step.breaks) > 3 else ""
-    return "Would break: " + ", ".join(f"{one.client} -> {one.server}" for one in step.breaks[:3]) + more + "."
