@@ -1,4 +1,4 @@
-"""The way of a mesh to STRICT, as it is shown: where each namespace stands, and the steps with whom they would break."""
+"""The way of a mesh to STRICT, as it is shown: where namespaces stand, and the steps with whom they would break."""
 
 from __future__ import annotations
 
