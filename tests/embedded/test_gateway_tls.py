@@ -147,6 +147,12 @@ def test_names_choose_the_server_and_an_unknown_one_is_cut(mesh: Mesh) -> None:
     answers(mesh)
     assert visit(mesh, host="other.example")[0] == 35
 
+    def told() -> bool:
+        lines = mesh.sidecars["front"].printed().splitlines()
+        return any(" NR filter_chain_not_found " in line and "other.example" in line for line in lines)
+
+    wait_for("the access log", told)
+
 
 SHAPES = {
     "generic": {"cert": SERVER.chain_pem, "key": SERVER.key_pem, "cacert": CA.root_pem},

@@ -34,9 +34,7 @@ class _Instruments:
 
     def listener(self, listener: Config) -> Config:
         server = listener["traffic_direction"] == "INBOUND"
-        result = {**listener}
-        if server:
-            result["access_log"] = access_logs.of_refusals(self._files(server=True))
+        result = {**listener, "access_log": access_logs.of_refusals(self._files(server=server))}
         if "filter_chains" in listener:
             result["filter_chains"] = [self._chain(one, server=server) for one in listener["filter_chains"]]
         if "default_filter_chain" in listener:
