@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from labkit.cluster import Cluster, Obj
-from labkit.cluster.kinds import DEPLOYMENT, NAMESPACE, POD, SECRET, SERVICE, SERVICEACCOUNT, Kind
+from labkit.cluster.kinds import CONFIGMAP, DEPLOYMENT, NAMESPACE, POD, SECRET, SERVICE, SERVICEACCOUNT, Kind
 from labkit.errors import ClusterError
 from labkit.observe.declared_mesh import served_kind
-from labkit.observe.objects import labels_of, matches, namespace_of
+from labkit.observe.objects import find_istiod, labels_of, matches, name_of, namespace_of
+from labkit.policy.analysis.injection import INJECTOR
 from labkit.policy.analysis.schema import wrong_form
 
 _KUBERNETES = (
@@ -39,11 +40,24 @@ def read_objects(cluster: Cluster, also: Iterable[Obj] = ()) -> tuple[list[Obj],
         for name in kinds:
             kind = served_kind(cluster, group, name)
             found += cluster.objects(kind) if kind else []
+    found += _injectors(cluster)
     together = merged(found, also)
     try:
         return merged(_named_secrets(cluster, together), together), True
     except ClusterError:
         return together, False
+
+
+def _injectors(cluster: Cluster) -> list[Obj]:
+    """The ConfigMaps that say what is injected. Where istiod runs, and nowhere else: there may be very many."""
+    istiod = find_istiod(cluster)
+    if istiod is None:
+        return []
+    try:
+        found = cluster.objects(CONFIGMAP, namespace_of(istiod))
+    except ClusterError:  # who may not read them learns nothing about images
+        return []
+    return [{**one, "kind": "ConfigMap"} for one in found if name_of(one).startswith(INJECTOR)]
 
 
 def merged(objects: Iterable[Obj], also: Iterable[Obj]) -> list[Obj]:

@@ -5,6 +5,7 @@ pkg/config/analysis/analyzers/analyzers_test.go and its testdata of istio/istio;
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -59,6 +60,51 @@ def test_istio_injection() -> None:
         "IST0123 Namespace multi-ns-1",
         "IST0123 Namespace multi-ns-2",
     ]
+
+
+def injector(values: Any, revision: str = "") -> Object:
+    name = f"istio-sidecar-injector-{revision}" if revision else "istio-sidecar-injector"
+    return {**an("ConfigMap", f"istio-system/{name}"), "data": {"values": json.dumps(values)}}
+
+
+def test_istio_injection_enable_namespaces_by_default() -> None:
+    """injection-with-enableNamespacesByDefault-true.yaml, and its twin without"""
+    objects = [namespace("bar"), namespace("foo", **{"istio-injection": "disabled"}), namespace("istio-system")]
+    by_default = injector({"sidecarInjectorWebhook": {"enableNamespacesByDefault": True}})
+    assert said([*objects, by_default], "IST0102", "IST0148") == ["IST0148 Namespace bar"]
+    not_by_default = injector({"sidecarInjectorWebhook": {"enableNamespacesByDefault": False}})
+    assert said([*objects, not_by_default], "IST0102", "IST0148") == ["IST0102 Namespace bar"]
+
+
+def test_istio_injection_proxy_image() -> None:
+    """injection-image.yaml: by hub and tag, by a whole name, by revision; custom images and others left alone"""
+
+    def proxied(where: str, image: str, **annotations: str) -> Object:
+        containers = [{"name": "app", "image": "app"}, {"name": "istio-proxy", "image": image}]
+        return an("Pod", where, {"containers": containers}, annotations=annotations)
+
+    objects = [
+        injector({"global": {"hub": "docker.io/istio", "tag": "1.24.1", "proxy": {"image": "proxyv2"}}}),
+        injector({"global": {"proxy": {"image": "registry/proxyv2:canary"}}}, "canary"),
+        namespace("default", **{"istio-injection": "enabled"}),
+        namespace("revision", **{"istio.io/rev": "canary"}),
+        namespace("unknown", **{"istio.io/rev": "nobody"}),
+        namespace("free"),
+        proxied("default/new", "docker.io/istio/proxyv2:1.24.1"),
+        proxied("default/old", "docker.io/istio/proxyv2:1.23.0"),
+        proxied("default/older", "docker.io/istio/proxyv2:1.2.0"),
+        proxied("default/own", "mine", **{"sidecar.istio.io/proxyImage": "mine"}),
+        proxied("revision/new", "registry/proxyv2:canary"),
+        proxied("revision/old", "docker.io/istio/proxyv2:1.24.1"),
+        proxied("unknown/old", "docker.io/istio/proxyv2:1.2.0"),
+        proxied("free/old", "docker.io/istio/proxyv2:1.2.0"),
+        pod("default/none"),
+    ]
+    assert said(objects, "IST0158") == ["IST0158 Namespace default", "IST0158 Namespace revision"]
+    assert "(pod names: [old older])" in messages(objects, "IST0158")[0].text
+    assert said([one for one in objects if one["kind"] != "ConfigMap"], "IST0158") == []
+    for junk in ("text", 5, ["a"], {"global": "a"}, {"global": {"proxy": "a"}}):
+        assert said([injector(junk), *objects[2:]]) == said(objects[2:])
 
 
 def test_misannotated() -> None:

@@ -35,6 +35,7 @@ RULES: tuple[Rule, ...] = (
     schema.schemas,
     injection.namespace_labels,
     injection.pods_without_proxy,
+    injection.proxy_images,
     injection.image_auto,
     injection.proxy_user,
     annotation_names.annotation_names,
@@ -78,7 +79,7 @@ SUPPRESS = "galley.istio.io/analyze-suppress"
 """The annotation with codes that are not to be said of an object; `*` for all."""
 
 KINDS_READ = (
-    *("Namespace", "Pod", "Service", "ServiceAccount", "Secret"),
+    *("Namespace", "Pod", "Service", "ServiceAccount", "Secret", "ConfigMap"),
     *("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"),
     *schema.KINDS,
 )

@@ -5,7 +5,9 @@ pkg/config/analysis/analyzers/injection and deployment of istio/istio.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 from labkit.policy.analysis.mesh import (
     INJECT,
@@ -13,6 +15,7 @@ from labkit.policy.analysis.mesh import (
     SYSTEM_NAMESPACES,
     TEMPLATES,
     Mesh,
+    Object,
     annotations_of,
     full_name_of,
     labels_of,
@@ -24,18 +27,24 @@ from labkit.policy.injection import REVISION
 from labkit.policy.workload import PROXY_CONTAINER, has_sidecar
 
 DATAPLANE = "istio.io/dataplane-mode"
+INJECTOR = "istio-sidecar-injector"
+_OWN_IMAGE = "sidecar.istio.io/proxyImage"
 _PROXY_USER = 1337
 
 
 # analyzers/injection/injection.go; https://istio.io/latest/docs/reference/config/analysis/ist0102/ and ist0123
 def namespace_labels(mesh: Mesh) -> Iterator[Message]:
-    """IST0102: nothing says whether pods are injected. IST0123: two labels say it."""
+    """IST0102, IST0148: no label says whether pods are injected. IST0123: two do."""
+    by_default = bool(_part(_values(mesh, ""), "sidecarInjectorWebhook").get("enableNamespacesByDefault"))
     for one in mesh.every("Namespace"):
         labels, name = labels_of(one), name_of(one)
         if name in SYSTEM_NAMESPACES or name == mesh.root:
             continue
         if not labels.get(INJECTION) and REVISION not in labels and labels.get(DATAPLANE) != "ambient":
-            yield found("IST0102", one, name, path="metadata.name")
+            if by_default:
+                yield found("IST0148", one, path="metadata.name")
+            else:
+                yield found("IST0102", one, name, path="metadata.name")
         elif len(several := _kinds_of_injection(labels)) > 1:
             yield found("IST0123", one, go_list(several), path="metadata.labels")
 
@@ -56,6 +65,46 @@ def pods_without_proxy(mesh: Mesh) -> Iterator[Message]:
         spec = one.get("spec") or {}
         if injected and wish.lower() != "false" and not spec.get("hostNetwork") and not has_sidecar(one):
             yield found("IST0103", one, full_name_of(one))
+
+
+# analyzers/injection/injection-image.go; https://istio.io/latest/docs/reference/config/analysis/ist0158/
+def proxy_images(mesh: Mesh) -> Iterator[Message]:
+    """IST0158: proxies that a control plane before this one injected."""
+    old: dict[str, list[str]] = {}
+    for one in mesh.every("Pod"):
+        labels = mesh.namespaces.get(namespace_of(one), {})
+        if (labels.get(INJECTION) != "enabled" and REVISION not in labels) or annotations_of(one).get(_OWN_IMAGE):
+            continue
+        wanted = _injected_image(mesh, labels.get(REVISION, ""))
+        spec = one.get("spec") or {}
+        proxies = [each for key in ("containers", "initContainers") for each in spec.get(key) or ()]
+        images = {str(each.get("image")) for each in proxies if each.get("name") == PROXY_CONTAINER}
+        if wanted and images and images != {wanted}:
+            old.setdefault(namespace_of(one), []).append(name_of(one))
+    for one in mesh.every("Namespace"):
+        if pods := old.get(name_of(one)):
+            yield found("IST0158", one, go_list(sorted(pods)))
+
+
+def _injected_image(mesh: Mesh, revision: str) -> str:
+    said = _part(_values(mesh, revision), "global")
+    image = str(_part(said, "proxy").get("image") or "")
+    return image if "/" in image or not image else f"{said.get('hub')}/{image}:{said.get('tag')}"
+
+
+def _part(whole: Object, name: str) -> dict[str, Any]:
+    part = whole.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _values(mesh: Mesh, revision: str) -> dict[str, Any]:
+    """What the injector of a revision was installed with."""
+    name = INJECTOR if revision in ("", "default") else f"{INJECTOR}-{revision}"
+    found: Object = next((one for one in mesh.every("ConfigMap") if name_of(one) == name), {})
+    try:
+        return _part({"values": json.loads(_part(found, "data").get("values") or "{}")}, "values")
+    except (TypeError, ValueError):
+        return {}
 
 
 # analyzers/injection/image-auto.go

@@ -270,6 +270,12 @@ _ALL = (
         "{} {} contains `image: auto` but does not match any Istio injection webhook selectors.",
     ),
     Code(
+        "IST0148",
+        "NamespaceInjectionEnabledByDefault",
+        _I,
+        "is enabled for Istio injection, as Istio is installed with enableNamespacesByDefault as true.",
+    ),
+    Code(
         "IST0149",
         "JwtClaimBasedRoutingWithoutRequestAuthN",
         _E,
@@ -283,6 +289,14 @@ _ALL = (
         _W,
         "Port name for ExternalName service is invalid. Proxy may prevent tcp named ports and unmatched traffic for "
         "ports serving TCP protocol from being forwarded correctly",
+    ),
+    Code(
+        "IST0158",
+        "PodsIstioProxyImageMismatchInNamespace",
+        _W,
+        "The Istio proxy images of the pods running in the namespace do not match the image defined in the injection "
+        "configuration (pod names: {}). This often happens after upgrading the Istio control-plane and can be fixed "
+        "by redeploying the pods.",
     ),
     Code(
         "IST0161",
