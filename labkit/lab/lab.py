@@ -69,14 +69,17 @@ Look
     lab.install_prometheus()                 a Prometheus beside istiod, where the program is installed
     lab.prometheus()                         the cluster's: .query(promql) .range(promql, minutes=10) .targets()
     lab.dashboards.mesh()                    pictures: .mesh() .service(name) .workload(name) .control_plane() .wasm()
-    with lab.capture(server) as wire: ...    what crosses to a workload's ports meanwhile; seconds= port=; then
+    with lab.capture(server) as wire: ...    what crosses to a workload's ports meanwhile; seconds= port= inside=;
                                              .packets .connections .requests .encrypted .save("x.pcapng")
-    lab.compare_captures(before, after)      two of them side by side
+    lab.compare_captures(before, after)      two of them side by side; lab.read_capture("x.pcapng")
 
 Try
     lab.probe(client, url, data=None, headers=None, method=None)        runs curl in the client -> Observation
+    lab.port_forward("shop/web", 80, "/")    one request through kubectl port-forward, past the sidecar; data=
                                              .http_status .exit_code .error .body .headers .json() .command
     lab.predict(client, url)                 what the policies say will happen -> Verdict
+    lab.token_issuer("lab-issuer")           signs tokens: .token("alice").header .forged("alice").header .jwks
+    lab.module_url(path)                     what a WasmPlugin on this cluster writes as the url of a module
     lab.gateway_url(scheme, path)            where the ingress gateway is reached from this machine
     lab.address_of(workload)                 the address of its pod, to call it past its Service
     lab.wait_until_ready(what)               "azureopenai" (a namespace) or "azureopenai/chatbackend"
@@ -117,6 +120,7 @@ from labkit.lab.live import Live
 from labkit.lab.minting import Minting
 from labkit.lab.observed import Observed
 from labkit.lab.platforms import Platforms
+from labkit.lab.tokens import Tokens
 from labkit.lab.wire import OnTheWire
 from labkit.lab.words import ProxyWords
 from labkit.observe import declared, mesh, objects, proxies, proxy, settling, traffic, waiting
@@ -175,6 +179,7 @@ class Lab(
     Live,
     CertificateQuestions,
     Minting,
+    Tokens,
     Installing,
     Platforms,
 ):

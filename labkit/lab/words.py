@@ -16,6 +16,7 @@ from labkit.observe.objects import name_of, namespace_of
 if TYPE_CHECKING:
     from labkit.views.described import Described
     from labkit.views.proxy_words import ConfigComparison, LogLevels, ProxyConfig
+    from labkit.views.tables import Table
 
 
 class ProxyWords:
@@ -26,11 +27,16 @@ class ProxyWords:
                                              status=, cluster=; .resources, .json(), .yaml()
     lab.describe("shop/server")              a pod, or "svc/shop/server", with all that the mesh does with it: effective
                                              mode, policies, rules, routes, gateways, warnings
+    lab.proxy_info("shop/server")            its version, state and worker threads
     lab.compare_proxy("shop/server")         whether it runs what istiod wants, and the difference
     lab.proxy_log("shop/server", "rbac:debug")       sets the levels of loggers; without a level it shows them
     """
 
     cluster: Cluster
+
+    if TYPE_CHECKING:
+
+        def _shown(self, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Table: ...
 
     def proxy_config(self, kind: str, pod: str, **filters: Any) -> ProxyConfig:
         """The configuration that a pod's proxy runs, as `istioctl proxy-config` shows it."""
@@ -57,6 +63,12 @@ class ProxyWords:
         found = references.find_pod(self.cluster, pod)
         name = f"{name_of(found)}.{namespace_of(found)}"
         return ConfigComparison(name, proxies.compare_proxy(self.cluster, found), f"istioctl proxy-status {name}")
+
+    def proxy_info(self, pod: str) -> Table:
+        """What a proxy was started with: Envoy's version, its state, and its worker threads."""
+        found = references.find_pod(self.cluster, pod)
+        facts = proxy.server_facts(self.cluster, found)
+        return self._shown(("POD", "ENVOY", "STATE", "THREADS"), [(name_of(found), *facts)])
 
     def describe(self, what: str, *, home: str = "default", ignore_unmeshed: bool = False) -> Described:
         """A pod or (`svc/shop/server`) a Service in the words of `istioctl x describe`.

@@ -55,6 +55,13 @@ def stats(cluster: Cluster, workload: str, pattern: str) -> dict[str, int]:
     return {item["name"]: item["value"] for item in answer["stats"] if isinstance(item.get("value"), int)}
 
 
+def server_facts(cluster: Cluster, pod: Obj) -> tuple[str, str, int]:
+    """Envoy's version, its state, and how many worker threads it was started with."""
+    info = json.loads(ask_pod(cluster, pod, "server_info"))
+    version = str(info["version"]).split("/")
+    return version[1] if len(version) > 1 else version[0], info["state"], info["command_line_options"]["concurrency"]
+
+
 def certificate(cluster: Cluster, workload: str) -> CertificateFacts:
     """The workload certificate that the proxy presents, read out of the proxy (secret `default`)."""
     chain = certificate_chain(config_dump(cluster, workload))

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -17,7 +17,7 @@ from labkit.errors import InputError, MachineError
 from labkit.observe.carried import PATTERN, outcome_between
 from labkit.observe.exposition import Sample
 from labkit.observe.metrics import counted_by
-from labkit.observe.objects import PROXY, WorkloadRef, app_container, find_workload, is_injected, name_of
+from labkit.observe.objects import PROXY, WorkloadRef, app_container, find_workload, is_injected, name_of, namespace_of
 from labkit.outcomes import Observation, Outcome, Probe, RequestKind, TLSFacts
 
 CURL = ("curl", "-sS", "-i", "--max-time", "10")
@@ -113,6 +113,8 @@ def probe(
         return seen
     if before is not None and seen.outcome is Outcome.UNKNOWN:
         carried = _as_counted(cluster, pod, before, sent.server, seen.http_status)
+        if carried is Outcome.PLAINTEXT and _originates_tls(cluster, pod, url):
+            carried = Outcome.TLS
         if carried is not None:
             return _carried(seen, carried, "the client proxy's metrics")
     return _with_counters(cluster, reference, pod, url, seen, {} if readings is None else readings)
@@ -128,6 +130,20 @@ def _as_counted(cluster: Cluster, pod: Obj, before: tuple[Sample, ...], server: 
         carried = outcome_between(before, after or (), service, status)
         if carried is not None or after is None or time.monotonic() > deadline:
             return carried
+
+
+def _originates_tls(cluster: Cluster, pod: Obj, url: str) -> bool:
+    """Whether the proxy speaks TLS of its own to a host outside: no metric tells that from plaintext.
+
+    For Services auto mTLS is in `transport_socket_matches`; a `transport_socket` is what a DestinationRule asked for.
+    """
+    host, port = address_of(url)
+    if ".svc" in host or re.fullmatch(r"[\d.]+|[^.]+", host):
+        return False
+    named = quote(rf"^outbound\|{port}\|[^|]*\|{re.escape(host)}$")
+    command = ["pilot-agent", "request", "GET", f"config_dump?resource=dynamic_active_clusters&name_regex={named}"]
+    found = cluster.execute(name_of(pod), namespace_of(pod), command, container=PROXY)
+    return '"transport_socket":' in found.stdout
 
 
 def _carried(seen: Observation, outcome: Outcome, told_by: str) -> Observation:
@@ -198,6 +214,9 @@ def observation_of(result: ExecResult, sent: Probe, *, injected: bool, command: 
     status, headers, body = parse_answer(result.stdout)
     by_proxy = status == 503 and injected and "upstream connect error" in body
     # The server's sidecar answers so when an AuthorizationPolicy denies; the application never saw the request.
+    # Nobody stands behind the name, or (REGISTRY_ONLY) nobody knows it: the client's own proxy answers.
+    own = injected and "x-envoy-upstream-service-time" not in headers and headers.get("server") == "envoy"
+    by_proxy = by_proxy or (own and ((status == 503 and "no healthy upstream" in body) or (status == 502 and not body)))
     by_proxy = by_proxy or (status == 403 and body.strip() == "RBAC: access denied")
     if result.exit_code in REFUSED_EXITS or by_proxy:
         outcome = Outcome.REFUSED
@@ -279,4 +298,17 @@ def _method_of(command: list[str]) -> str:
 
 def _kubectl_line(reference: WorkloadRef, container: str, command: list[str]) -> str:
     where = f"-n {reference.namespace} {reference.kubectl_name} -c {container}"
-    return f"kubectl exec {where} -- {shlex.join(command)}"
+    return f"kubectl exec {where} -- {shown_command(command)}"
+
+
+def shown_command(command: Iterable[str]) -> str:
+    """A command line for the eye: whoever reads a token may use it, so it stands there as $TOKEN."""
+    return " ".join(_shown(argument) for argument in command)
+
+
+def _shown(argument: str) -> str:
+    name, colon, value = argument.partition(":")
+    if not colon or name.lower() != "authorization":
+        return shlex.quote(argument)
+    scheme, _, credentials = value.strip().partition(" ")
+    return f'"{name}: {scheme} $TOKEN"' if credentials else f'"{name}: $TOKEN"'

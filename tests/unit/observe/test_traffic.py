@@ -6,7 +6,14 @@ import pytest
 
 from labkit.cluster import ExecResult
 from labkit.errors import InputError
-from labkit.observe.traffic import address_of, curl_command, observation_of, outcome_of, parse_answer
+from labkit.observe.traffic import (
+    address_of,
+    curl_command,
+    observation_of,
+    outcome_of,
+    parse_answer,
+    shown_command,
+)
 from labkit.outcomes import Observation, Outcome, Probe
 
 SENT = Probe("default/curl-outside", "azureopenai/chatbackend-service", 5000)
@@ -32,6 +39,18 @@ def test_a_content_type_of_the_callers_own_stays() -> None:
     command = curl_command("http://x/", data="{}", headers={"content-type": "text/plain"})
     assert "content-type: text/plain" in command
     assert "Content-Type: application/json" not in command
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("Bearer secret", '"Authorization: Bearer $TOKEN"'), ("secret", '"Authorization: $TOKEN"')],
+)
+def test_a_token_is_sent_and_not_shown(value: str, shown: str) -> None:
+    command = curl_command("http://x/", headers={"Authorization": value, "x-word": "a b"})
+    assert f"Authorization: {value}" in command
+    line = shown_command(command)
+    assert shown in line and "secret" not in line
+    assert "'x-word: a b'" in line, "other headers are shown"
 
 
 def test_a_method_is_named_only_when_curl_would_not_take_it_anyway() -> None:
@@ -152,3 +171,22 @@ def test_only_what_was_added_tells_how_a_request_was_carried(
 
 def test_without_an_earlier_reading_a_mixed_past_does_not_tell() -> None:
     assert outcome_of(counted(4, 1, 10)) is Outcome.UNKNOWN
+
+
+OWN = "HTTP/1.1 {}\r\nserver: envoy\r\n\r\n{}"
+FROM_BEHIND = "HTTP/1.1 {}\r\nserver: envoy\r\nx-envoy-upstream-service-time: 3\r\n\r\n{}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "injected", "outcome"),
+    [
+        pytest.param(OWN.format("502 Bad Gateway", ""), True, Outcome.REFUSED, id="REGISTRY_ONLY, led nowhere"),
+        pytest.param(OWN.format("503 x", "no healthy upstream"), True, Outcome.REFUSED, id="nobody behind the name"),
+        pytest.param(FROM_BEHIND.format("502 Bad Gateway", ""), True, Outcome.UNKNOWN, id="a server's own 502"),
+        pytest.param(FROM_BEHIND.format("503 x", "no healthy upstream"), True, Outcome.UNKNOWN, id="a proxy behind"),
+        pytest.param(OWN.format("502 Bad Gateway", "sorry"), True, Outcome.UNKNOWN, id="with words"),
+        pytest.param(OWN.format("502 Bad Gateway", ""), False, Outcome.PLAINTEXT, id="a client without a proxy"),
+    ],
+)
+def test_what_the_clients_own_proxy_answers_never_left(answer: str, injected: bool, outcome: Outcome) -> None:
+    assert seen(answer, injected=injected).outcome is outcome
