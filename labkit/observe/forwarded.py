@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,9 +37,8 @@ def ask_through_forward(
     command = f"kubectl port-forward -n {reference.namespace} {reference.kubectl_name} {port}"
     started = time.monotonic()
     try:
-        with forward(cluster.transport, name_of(pod), reference.namespace, port) as connected:
-            asking = http.client.HTTPConnection("localhost", port, timeout=limit)
-            asking.sock = connected
+        asking = http.client.HTTPConnection("localhost", port, timeout=limit)
+        with forward(cluster.transport, name_of(pod), reference.namespace, port) as asking.sock, closing(asking):
             asking.request(probe.method, path, sent, headers)
             answer = asking.getresponse()
             body = answer.read().decode("utf-8", "replace")

@@ -387,6 +387,23 @@ async def test_a_lifecycle_hook_runs_after_the_start_and_before_the_end(world: N
     assert marker.read_text() == "begun\nending\n"
 
 
+async def test_the_proxy_of_a_pod_ends_after_its_application(world: NodeWorld):
+    marker = world.paths.state_dir / "last"
+    last_words = f"trap 'echo $0 >> {marker}; exit' TERM; while :; do sleep 0.05; done"
+    pause = {"preStop": {"exec": {"command": ["sh", "-c", f"sleep 0.3; echo served >> {marker}"]}}}
+    await world.create("meshed", shell("main", last_words, lifecycle=pause), shell("istio-proxy", last_words))
+    await world.until("meshed", is_ready)
+    await world.delete("meshed")
+    proxy_alone = marker.read_text().splitlines()
+    assert proxy_alone[0] == "served" and len(proxy_alone) == 3
+    # The twin: another container does not wait.
+    marker.unlink()
+    await world.create("plain", shell("main", last_words, lifecycle=pause), shell("helper", last_words))
+    await world.until("plain", is_ready)
+    await world.delete("plain")
+    assert marker.read_text().splitlines().index("served") > 0
+
+
 async def test_a_mounted_configmap_follows_its_object(world: NodeWorld, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("labkit.embedded.node.pod.REFRESH", 0.05)
     await world.configmap("moving", colour="red")
