@@ -61,6 +61,8 @@ Look
     lab.analyze()                            what does not fit together, with the codes of istioctl and Kiali
     lab.certificates()                       how long every certificate of the mesh still lives: .warnings .soonest
     lab.certificate(workload, port)          what is presented at that port right now; lab.openssl(...) for its text
+    lab.mint_ca("example.com")               an authority of your own: .server(host) .client(name); lab.tls_secret(...)
+    lab.visit(url, trust=ca, client=paper)   this machine's curl at the ingress gateway, with certificates
     lab.metrics(*namespaces)                 what all proxies counted: .requests .connections .by("response_code")
                                              .success() .latency() .plaintext(); later - earlier gives rates
     lab.rates(seconds=5)                     the same within the next seconds
