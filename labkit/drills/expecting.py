@@ -9,8 +9,12 @@ from labkit.checks.results import Judgement
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import DEPLOYMENT
 from labkit.errors import LabError
+from labkit.installers.gateway import gateway_address
 from labkit.observe.forwarded import ask_through_forward
+from labkit.observe.mesh import mesh_status
+from labkit.observe.visiting import Papers, door_of, visit
 from labkit.observe.waiting import missing_in_deployment
+from labkit.pki.folder import folder_of
 
 
 def keeps(kind: str, name: str, namespace: str, *path: str | int) -> Expectation:
@@ -68,5 +72,29 @@ def forwarded(workload: str, port: int) -> Expectation:
         except LabError as error:
             return Judgement(False, expected, error.what)
         return Judgement(seen.http_status == 200, expected, seen.seen)
+
+    return expect
+
+
+def visited(
+    url: str, *, client: str = "", trust: str = "example.com", status: int | None = 200, authority: str = ""
+) -> Expectation:
+    """A visit of the front door from outside, with a certificate that the lab has minted; no status: cut off."""
+
+    def expect(cluster: Cluster) -> Judgement:
+        who, what = client or "a client without a certificate", f"{url} and {authority}" if authority else url
+        expected = f"{who} visits {what}: {status or 'refused'}"
+        folder = folder_of(cluster.name)
+        if missing := [name for name in (trust, client) if name and not folder.has(name)]:
+            return Judgement(False, expected, f"no certificate: {', '.join(missing)}")
+        papers = Papers(folder.certificate(trust))
+        if client:
+            papers = Papers(folder.certificate(trust), folder.certificate(client), folder.key(client))
+        try:
+            address = gateway_address(cluster, namespace=mesh_status(cluster).namespace or "istio-system")
+            seen = visit(url, door_of(address.url("https")), papers, authority=authority)
+        except LabError as error:
+            return Judgement(False, expected, error.what)
+        return Judgement(seen.http_status == status, expected, f"{seen.seen} [{seen.outcome}]")
 
     return expect

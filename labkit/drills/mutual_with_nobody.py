@@ -27,7 +27,7 @@ DRILL = Drill(
         "caller's proxy said 503 with a TLS error (UF). Auto mTLS would have seen that this server has no sidecar."
     ),
     hints=(
-        "The body of the 503 names TLS. Which side speaks TLS here, and which cannot? See lab.sidecars().",
-        "lab.describe('svc/echo/echoserver') and lab.analyze() know who asks for mTLS.",
+        "The caller's access log names TLS: lab.logs('callers/curl', 'istio-proxy'). Who speaks it, and who cannot?",
+        "lab.describe('svc/echo/echoserver') knows who asks for mTLS. Compare lab.sidecars() of both sides.",
     ),
 )

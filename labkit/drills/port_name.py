@@ -34,6 +34,6 @@ DRILL = Drill(
     ),
     hints=(
         "Compare what a forbidden HTTP request looks like (403) with what you see. At which level was it refused?",
-        "lab.describe('visits/visits') says what the mesh takes each port for, and lab.analyze() what does not fit.",
+        "lab.describe('visits/visits') says what the mesh takes each port for. Where does it read that from?",
     ),
 )

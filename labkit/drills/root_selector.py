@@ -17,7 +17,7 @@ DRILL = Drill(
         "namespaces have to stay as they are."
     ),
     world=VISITS,
-    breaks=apply_to_mesh(broken(NAME)),
+    breaks=apply_to_mesh(broken(NAME, "root/strict.yaml")),
     healed=(
         refused(OUTSIDE, PAGE),
         answered(CALLER, PAGE, by=Outcome.MTLS),

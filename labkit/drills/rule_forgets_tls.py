@@ -34,6 +34,6 @@ DRILL = Drill(
     ),
     hints=(
         "Who says 503? Read the body, and lab.explain('callers/curl', 'visits/visits', 8080): what does each side do?",
-        "PeerAuthentication says what a server takes. Another kind says what clients send: lab.analyze() names it.",
+        "PeerAuthentication says what a server takes. Another kind says what clients send. lab.describe(...)",
     ),
 )

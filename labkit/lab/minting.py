@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -133,17 +133,24 @@ class Minting:
         return Authority(name, self._folder)
 
     def tls_secret(
-        self, name: str, server: Paper | None = None, ca: Paper | None = None, namespace: str = "default"
+        self,
+        name: str,
+        server: Paper | None = None,
+        ca: Paper | Sequence[Paper] | None = None,
+        namespace: str = "default",
     ) -> Done:
         """A Secret with a server's certificate and key, and the authority that the other side has to come from.
+
+        While a root is replaced, these are several authorities.
 
         The keys are `cert`, `key` and `cacert`; without `ca` the last is left out, without `server` the others.
         https://istio.io/latest/docs/reference/config/networking/gateway/#ServerTLSSettings
         """
         started = time.monotonic()
-        files = {"cert": server.certificate, "key": server.key} if server else {}
-        files |= {"cacert": ca.certificate} if ca else {}
-        data = {key: base64.b64encode(file.read_bytes()).decode() for key, file in files.items()}
+        files = {"cert": [server.certificate], "key": [server.key]} if server else {}
+        if trusted := [ca] if isinstance(ca, Paper) else list(ca or ()):
+            files["cacert"] = [one.certificate for one in trusted]
+        data = {key: base64.b64encode(b"".join(map(Path.read_bytes, paths))).decode() for key, paths in files.items()}
         secret = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": data}
         metadata = {"name": name, "namespace": namespace, "labels": {MINTED_LABEL: "true"}}
         changes = self.put([{**secret, "metadata": metadata}])
@@ -151,11 +158,19 @@ class Minting:
 
         if server:
             wait_until_held(self.cluster, name, namespace, server.certificate.read_bytes())
-        literals = " ".join(f"--from-file={key}={file.name}" for key, file in files.items())
-        return self._done(changes, f"kubectl create -n {namespace} secret generic {name} {literals}", started)
+        said = {key: paths[0].name if len(paths) == 1 else "roots.pem" for key, paths in files.items()}
+        literals = " ".join(f"--from-file={key}={file}" for key, file in said.items())
+        lines = [f"cat {' '.join(one.certificate.name for one in trusted)} > roots.pem"] if len(trusted) > 1 else []
+        lines.append(f"kubectl create -n {namespace} secret generic {name} {literals}")
+        return self._done(changes, lines, started)
 
-    def visit(self, url: str, *, trust: Paper | None = None, client: Paper | None = None) -> Observation:
-        """Ask for a URL at the ingress gateway with this machine's curl, wherever the URL's host leads otherwise."""
+    def visit(
+        self, url: str, *, trust: Paper | None = None, client: Paper | None = None, authority: str = ""
+    ) -> Observation:
+        """Ask for a URL at the ingress gateway with this machine's curl, wherever the URL's host leads otherwise.
+
+        `authority` is another host, asked for over the same connection, as browsers do.
+        """
         from labkit.observe.visiting import Papers, door_of, visit
 
         papers = Papers(
@@ -163,7 +178,7 @@ class Minting:
             client.certificate if client else None,
             client.key if client else None,
         )
-        return visit(url, door_of(self.gateway_url(urlsplit(url).scheme)), papers)
+        return visit(url, door_of(self.gateway_url(urlsplit(url).scheme)), papers, authority=authority)
 
     def visits(self, url: str, *, times: int = 10, **options: Any) -> Table:
         """The same visit several times, and how often each answer came."""

@@ -18,6 +18,9 @@ PATTERN = r"istio_requests_total"
 """Envoy's statistics that are read, as a regular expression."""
 
 _PRINCIPAL = "spiffe://"
+_NEVER_SENT = frozenset({"FI", "NC", "UF", "UH", "UO"})
+"""Response flags of requests that the proxy answered itself: an injected fault, no cluster, no connection, no healthy
+upstream, too many. https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage"""
 
 
 def outcome_between(
@@ -33,18 +36,24 @@ def outcome_between(
     grown = [key for key, count in added.items() if count > 0]
     grown = [key for key in grown if status is None or key[2] == str(status)] or grown
     grown = [key for key in grown if key[0].startswith(service)] or grown
-    ways = {Outcome.MTLS if principal.startswith(_PRINCIPAL) else Outcome.PLAINTEXT for _, principal, _ in grown}
+    ways = {_way(principal, flags) for _, principal, _, flags in grown}
     if not ways:
         return None
     return ways.pop() if len(ways) == 1 else Outcome.UNKNOWN
 
 
-def _sent(samples: Iterable[Sample]) -> Counter[tuple[str, str, str]]:
-    """(host, principal of the server, status) -> requests that the proxy sent."""
-    found: Counter[tuple[str, str, str]] = Counter()
+def _way(principal: str, flags: str) -> Outcome:
+    if principal.startswith(_PRINCIPAL):
+        return Outcome.MTLS
+    return Outcome.REFUSED if _NEVER_SENT & set(flags.split(",")) else Outcome.PLAINTEXT
+
+
+def _sent(samples: Iterable[Sample]) -> Counter[tuple[str, str, str, str]]:
+    """(host, principal of the server, status, flags) -> requests that the proxy was asked to send."""
+    found: Counter[tuple[str, str, str, str]] = Counter()
     for one in samples:
         if one.name == REQUESTS and one.labels.get("reporter") == "source":
-            names = ("destination_service", "destination_principal", "response_code")
-            host, principal, code = (one.labels.get(name, "") for name in names)
-            found[host, principal, code] += int(one.value)
+            names = ("destination_service", "destination_principal", "response_code", "response_flags")
+            host, principal, code, flags = (one.labels.get(name, "") for name in names)
+            found[host, principal, code, flags] += int(one.value)
     return found

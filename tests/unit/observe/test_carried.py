@@ -12,13 +12,20 @@ BACKEND = "backend.shop.svc.cluster.local"
 IDENTITY = "spiffe://cluster.local/ns/shop/sa/backend"
 
 
-def sent(count: int, principal: str = IDENTITY, host: str = BACKEND, code: str = "200", by: str = "source") -> Sample:
+def sent(
+    count: int,
+    principal: str = IDENTITY,
+    host: str = BACKEND,
+    code: str = "200",
+    by: str = "source",
+    flags: str = "-",
+) -> Sample:
     labels = {
         "reporter": by,
         "destination_service": host,
         "destination_principal": principal,
         "response_code": code,
-        "response_flags": "-",
+        "response_flags": flags,
     }
     return Sample("istio_requests_total", labels, count)
 
@@ -51,3 +58,16 @@ def test_what_was_added_tells(before: list[Sample], after: list[Sample], outcome
 def test_two_series_of_one_edge_are_one() -> None:
     other = Sample("istio_requests_total", {**ENCRYPTED.labels, "response_flags": "DC"}, 4)
     assert outcome_between([ENCRYPTED, other], [ENCRYPTED, other, OPEN], "backend.shop.", 200) is Outcome.PLAINTEXT
+
+
+@pytest.mark.parametrize(
+    ("flags", "outcome"),
+    [
+        pytest.param("FI", Outcome.REFUSED, id="an injected fault"),
+        pytest.param("UH", Outcome.REFUSED, id="no healthy upstream"),
+        pytest.param("URX,UF", Outcome.REFUSED, id="no connection, tried again"),
+        pytest.param("UT", Outcome.PLAINTEXT, id="a timeout of a request that was sent"),
+    ],
+)
+def test_what_the_proxy_answered_itself_was_not_carried_at_all(flags: str, outcome: Outcome) -> None:
+    assert outcome_between([], [sent(1, "unknown", code="503", flags=flags)], "backend.shop.", 503) is outcome
