@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.cluster.kinds import CONFIGMAP
 from labkit.errors import LabError, MeshError
-from labkit.observe import mesh, proxies
+from labkit.observe import mesh, objects, proxies, settling
 from labkit.views.commands import has_blank
 from labkit.views.results import Attempt, Done
 from labkit.worlds import Journal, Undo
@@ -61,6 +61,8 @@ class Installing:
             changes, to_record = [*changes, *added], [*to_record, *added]
         self._after(to_record)
         proxies.wait_until_delivered(self.cluster, [one for one in changes if one.kind == CONFIGMAP])
+        if any(one.kind == CONFIGMAP and one.action == "configured" for one in changes):
+            settling.wait_until_drained(self.cluster, objects.take_snapshot(self.cluster).pods)
         lines = tuple(str(one) for one in changes if one.action != "unchanged")
         warnings = tuple(f"{path} has no effect on the embedded mesh" for path in read.without_effect)
         what = "Configured the mesh" if lines else "The mesh is configured so already"
