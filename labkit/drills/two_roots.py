@@ -41,7 +41,7 @@ DRILL = Drill(
     ),
     cause=(
         "The root was swapped in one step. A rotation has three: trust both roots, renew every certificate, and only "
-        "then forget the old root. The roots stand one below the other in cacert. So it goes with the mesh's own cacerts."
+        "then forget the old root. The roots stand one below the other in cacert. So do those of cacerts."
     ),
     hints=(
         "Who signed the certificates of those who are in, and of those who are out? lab.minted('partner').",

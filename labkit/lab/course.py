@@ -230,10 +230,13 @@ class Course:
     # -- drills -------------------------------------------------------------------------------------------------
 
     def drills(self) -> Table:
-        """The drills there are."""
+        """The drills there are, and which of them you have healed."""
         from labkit.drills import drills
 
-        return self._shown(("DRILL", "WHAT IS REPORTED"), [(one.name, one.title) for one in drills().values()])
+        known = progress.read_progress().get(progress.DRILLS)
+        healed = known.checks if known else set[str]()
+        rows = [(one.name, one.title, "healed" if one.name in healed else "") for one in drills().values()]
+        return self._shown(("DRILL", "WHAT IS REPORTED", ""), rows)
 
     def drill(self, name: str) -> DrillSheet:
         """Break the mesh for real, and say what is reported. `lab.leave()` or the next world ends the drill."""
