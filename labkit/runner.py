@@ -7,6 +7,7 @@ The embedded cluster of a run is one of its own: made empty before, removed afte
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -346,6 +347,7 @@ def write_junit(runs: Sequence[LessonRun], path: Path) -> None:
 def write_html(runs: Sequence[LessonRun], output: Path) -> None:
     """Each executed notebook as a page, and index.html that links them."""
     import jinja2
+    import nbformat
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="lab")
@@ -353,12 +355,28 @@ def write_html(runs: Sequence[LessonRun], output: Path) -> None:
     for run in runs:
         page = output / f"{run.label}.html"
         if run.executed.exists():
-            body, _ = exporter.from_filename(str(run.executed))
+            notebook = nbformat.read(run.executed, as_version=4)
+            for cell in notebook.cells:
+                if cell.cell_type == "markdown":
+                    cell.source = with_pictures(cell.source, run.source.parent)
+            body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": run.executed.stem}})
             page.write_text(body.replace("</head>", PAGE_STYLE + "</head>", 1))
         rows.append({"run": run, "page": f"{run.label}.html", "title": run.label.replace("_", " ")})
     environment = jinja2.Environment(autoescape=True)
     template = environment.from_string((Path(__file__).parent / "runner_index.html").read_text())
     (output / "index.html").write_text(template.render(rows=rows, ok=all(r.ok for r in runs)))
+
+
+def with_pictures(text: str, folder: Path) -> str:
+    """A lesson's text with its SVG pictures inside, so that its page can be opened from anywhere."""
+
+    def inside(found: re.Match[str]) -> str:
+        file = folder / found[2]
+        if not file.is_file():
+            return found[0]
+        return f"{found[1]}(data:image/svg+xml;base64,{base64.b64encode(file.read_bytes()).decode()})"
+
+    return re.sub(r"(!\[[^\]]*\])\(([^():]+\.svg)\)", inside, text)
 
 
 def summary(runs: Sequence[LessonRun]) -> str:

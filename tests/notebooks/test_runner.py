@@ -37,6 +37,21 @@ def test_a_lesson_that_runs_to_its_end_passes_and_is_reported(tmp_path: Path) ->
     assert [(s.tests, s.failures) for s in suites] == [(2, 0)]
 
 
+def test_the_pictures_of_a_lesson_are_inside_its_page(tmp_path: Path) -> None:
+    lessons = tmp_path / "notebooks"
+    (tmp_path / "assets").mkdir()
+    lessons.mkdir()
+    (tmp_path / "assets" / "map.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    text = "![a map](../assets/map.svg) ![none](../assets/none.svg)"
+    executed = tmp_path / "out" / "00_tiny.ipynb"
+    executed.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)]), executed)
+    runner.write_html([runner.LessonRun(lessons / "00_tiny.ipynb", executed)], executed.parent)
+    page = (executed.parent / "00_tiny.html").read_text()
+    assert "data:image/svg+xml;base64," in page and "../assets/map.svg" not in page
+    assert "../assets/none.svg" in page, "one that is not there stays a link"
+
+
 def test_a_failed_check_fails_the_lesson_although_no_cell_raised(tmp_path: Path) -> None:
     run, output = run_cells(tmp_path, PASSED % (False, False))
     assert not run.ok and not run.failure
