@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from labkit.checks.expecting import Expectation, answered
@@ -10,8 +11,10 @@ from labkit.cluster import Cluster
 from labkit.cluster.kinds import DEPLOYMENT
 from labkit.errors import LabError
 from labkit.installers.gateway import gateway_address
+from labkit.observe import metrics
 from labkit.observe.forwarded import ask_through_forward
 from labkit.observe.mesh import mesh_status
+from labkit.observe.objects import app_container, find_workload, name_of
 from labkit.observe.visiting import Papers, door_of, visit
 from labkit.observe.waiting import missing_in_deployment
 from labkit.pki.folder import folder_of
@@ -19,9 +22,10 @@ from labkit.pki.folder import folder_of
 
 def keeps(kind: str, name: str, namespace: str, *path: str | int) -> Expectation:
     """An object still says something at this place of it: what it was made for."""
+    names = [step for step in path if isinstance(step, str)]
 
     def expect(cluster: Cluster) -> Judgement:
-        expected = f"{kind} {name} in {namespace} keeps its {path[-1] if path else 'place'}"
+        expected = f"{kind} {name} in {namespace} keeps its {names[-1] if names else 'place'}"
         value: Any = cluster.find(cluster.kind(kind), name, namespace)
         if value is None:
             return Judgement(False, expected, "it is gone")
@@ -96,5 +100,49 @@ def visited(
         except LabError as error:
             return Judgement(False, expected, error.what)
         return Judgement(seen.http_status == status, expected, f"{seen.seen} [{seen.outcome}]")
+
+    return expect
+
+
+def prints(client: str, command: str, words: str, what: str) -> Expectation:
+    """A shell's command in the client's container prints these words."""
+
+    def expect(cluster: Cluster) -> Judgement:
+        expected = f"{client} {what}: {words}"
+        try:
+            pod = find_workload(cluster, client).ready_pod()
+            line = ["sh", "-c", command]
+            done = cluster.execute(
+                name_of(pod), client.partition("/")[0], line, container=app_container(pod), limit=10.0
+            )
+        except LabError as error:
+            return Judgement(False, expected, error.what)
+        seen = (done.stdout.strip() or done.stderr.strip() or f"exit {done.exit_code}, and not a word")[:200]
+        return Judgement(words in done.stdout, expected, seen)
+
+    return expect
+
+
+def counted_by_server(client: str, url: str, namespace: str, seconds: float = 1.0) -> Expectation:
+    """The server's proxy counts the client's request, and as mTLS."""
+    once = answered(client, url)
+
+    def count(cluster: Cluster) -> float:
+        wanted = {"reporter": "destination", "connection_security_policy": "mutual_tls"}
+        return sum(
+            one.value
+            for one in metrics.scrape(cluster, (namespace,)).samples
+            if one.name == metrics.REQUESTS and wanted.items() <= one.labels.items()
+        )
+
+    def expect(cluster: Cluster) -> Judgement:
+        expected = f"the server's proxy counts the requests of {client} as mutual_tls"
+        before, until = count(cluster), time.monotonic() + seconds
+        sent = once(cluster)
+        if not sent.passed:
+            return Judgement(False, expected, sent.observed)
+        while (after := count(cluster)) <= before and time.monotonic() < until:
+            time.sleep(0.1)
+        return Judgement(after > before, expected, "it does" if after > before else "it counts nothing")
 
     return expect

@@ -28,6 +28,6 @@ DRILL = Drill(
     ),
     hints=(
         "The caller's access log names TLS: lab.logs('callers/curl', 'istio-proxy'). Who speaks it, and who cannot?",
-        "lab.describe('svc/echo/echoserver') knows who asks for mTLS. Compare lab.sidecars() of both sides.",
+        "lab.explain('callers/curl', 'echo/echoserver', 8080) names who asks for mTLS. Has that server a sidecar?",
     ),
 )

@@ -29,7 +29,7 @@ DRILL = Drill(
     ),
     cause=(
         "The selector said app: visit, and the pods carry app: visits. A policy that selects nobody is valid, and "
-        "Istio's analysis says nothing of it for a PeerAuthentication: ask for the effective mode and its origin."
+        "istioctl analyze says nothing of it (Kiali does: KIA0004). Ask for the effective mode and its origin."
     ),
     hints=(
         "What does lab.effective_mtls('visits') say, and from which policy does it have it?",

@@ -31,6 +31,6 @@ DRILL = Drill(
     ),
     hints=(
         "lab.namespaces() shows all labels. Which of them speak about injection?",
-        "Two labels fight, and one always wins. lab.analyze() has a code for it.",
+        "Two labels fight, and one of them always wins. Take away the one that nobody meant, and make a new pod.",
     ),
 )

@@ -34,7 +34,7 @@ def has_blank(source: Any) -> bool:
         return True
     if isinstance(source, str):
         lines = [line.split(" #")[0].rstrip() for line in source.splitlines()]
-        return any(line.endswith((": ...", "- ...", "[...]")) for line in lines)
+        return any(line.endswith((": ...", "- ...", "[...]")) or line.strip() == "...:" for line in lines)
     if isinstance(source, Mapping):
         return any(has_blank(value) for value in source.values())
     return isinstance(source, list | tuple) and any(has_blank(value) for value in source)

@@ -119,6 +119,7 @@ def test_a_removed_label_ends_with_a_hyphen() -> None:
         ("spec:\n  mode: ...\n", True),
         ("spec:\n  - ...\n", True),
         ("spec:\n  principals: [...]\n", True),
+        ("spec:\n  ...:\n    mode: DISABLE\n", True),
         ("spec:\n  hosts: [a]\n", False),
         ("spec:\n  mode: STRICT\n", False),
         ("text: wait ... and see\n", False),
