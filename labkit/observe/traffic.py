@@ -143,7 +143,16 @@ def _originates_tls(cluster: Cluster, pod: Obj, url: str) -> bool:
     named = quote(rf"^outbound\|{port}\|[^|]*\|{re.escape(host)}$")
     command = ["pilot-agent", "request", "GET", f"config_dump?resource=dynamic_active_clusters&name_regex={named}"]
     found = cluster.execute(name_of(pod), namespace_of(pod), command, container=PROXY)
-    return '"transport_socket":' in found.stdout
+    return asks_for_tls(found.stdout)
+
+
+def asks_for_tls(dump: str) -> bool:
+    """Whether a cluster of a dump has a transport socket of its own, beside those it chooses per endpoint. Pure."""
+    try:
+        configs = json.loads(dump).get("configs") or ()
+    except (ValueError, AttributeError):
+        return False
+    return any("transport_socket" in one.get("cluster", {}) for one in configs)
 
 
 def _carried(seen: Observation, outcome: Outcome, told_by: str) -> Observation:

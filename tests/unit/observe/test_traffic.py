@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from labkit.cluster import ExecResult
 from labkit.errors import InputError
 from labkit.observe.traffic import (
     address_of,
+    asks_for_tls,
     curl_command,
     observation_of,
     outcome_of,
@@ -190,3 +194,19 @@ FROM_BEHIND = "HTTP/1.1 {}\r\nserver: envoy\r\nx-envoy-upstream-service-time: 3\
 )
 def test_what_the_clients_own_proxy_answers_never_left(answer: str, injected: bool, outcome: Outcome) -> None:
     assert seen(answer, injected=injected).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("cluster", "asks"),
+    [
+        ({"transport_socket": {"name": "tls"}}, True),
+        ({"transport_socket_matches": [{"name": "tlsMode-istio", "transport_socket": {"name": "tls"}}]}, False),
+        ({}, False),
+    ],
+    ids=["a DestinationRule's TLS", "auto mTLS, endpoint by endpoint", "plaintext"],
+)
+def test_a_cluster_speaks_tls_of_its_own_only_by_its_own_socket(cluster: dict[str, Any], asks: bool) -> None:
+    assert (
+        asks_for_tls(json.dumps({"configs": [{"cluster": {"name": "outbound|80||ledger.example", **cluster}}]})) is asks
+    )
+    assert not asks_for_tls("no answer")
