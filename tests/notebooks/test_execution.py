@@ -102,8 +102,9 @@ def test_a_solved_lesson_ends_in_success_with_the_names_of_the_aks_add_on(path: 
         assert "aks-istio-system" in outputs_of(result)
 
 
-@pytest.mark.parametrize("path", SOLUTIONS, ids=notebook_id)
-def test_the_solutions_run_by_themselves(path: Path, run: Run):
+# One of them: `make run` executes all, and the lessons above are solved with their cells.
+@pytest.mark.parametrize("path", [one for one in SOLUTIONS if one.name.startswith("04")], ids=notebook_id)
+def test_solutions_run_by_themselves(path: Path, run: Run):
     result = run(read(path), path.name)
     assert result.ok, result.failure or result.failed_checks
     assert pending(result) == set()
