@@ -42,7 +42,7 @@ LESSON = Lesson(
             {"a": "200, by mTLS", "b": "200, in plaintext", "c": "503"},
             answer=by_status({200: "a", 503: "c"}),
             expected="c",
-            because="Auto mTLS is what lets clients send mTLS unasked. Without it they send plaintext, as in 2018.",
+            because="Auto mTLS lets clients send mTLS unasked. Without it they send plaintext, as before Istio 1.5.",
         ),
     },
     quiz=(

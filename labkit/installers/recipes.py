@@ -219,10 +219,13 @@ def _kind(of: _Values) -> Lines:
 
 
 def _istioctl(of: _Values) -> Lines:
+    # Named, even the default revision would become a part of istiod's name.
+    revision = "" if of.raw["revision"] == "default" else f" --set revision={of['revision']}"
     return [
         ("what would go wrong?", "istioctl x precheck"),
-        ("install", f"istioctl install -f {of['operator']} --set revision={of['revision']} -y"),
-        ("is everything as it was written?", f"istioctl verify-install --revision {of['revision']}"),
+        ("install", f"istioctl install -f {of['operator']}{revision} -y"),
+        ("does everything fit together?", "istioctl analyze --all-namespaces"),
+        ("is every proxy in step?", "istioctl proxy-status"),
     ]
 
 
@@ -247,9 +250,9 @@ def _terraform(_: _Values) -> Lines:
     return [
         (f"{what}: {step}", line)
         for folder, what in (
-            ("aks-tf", "1. cluster and node pools"),
-            ("istio-tf", "2. Istio, by Helm's provider"),
-            ("grafana-dashboards-tf", "3. dashboards"),
+            ("aks-tf", "cluster and node pools"),
+            ("istio-tf", "Istio, by Helm's provider"),
+            ("grafana-dashboards-tf", "dashboards"),
         )
         for step, line in (
             ("fetch the providers", f"terraform -chdir={folder} init -upgrade"),
