@@ -201,6 +201,8 @@ class TestExercises:
             hints = re.findall(r"<details><summary>(Hint \d)</summary>(.+?)</details>", part)
             assert [title for title, _ in hints] == ["Hint 1", "Hint 2"], name
             assert len({text for _, text in hints}) == 2, name
+            # Inside of HTML Markdown is not read: code is <code>.
+            assert [text for _, text in hints if "`" in text or "**" in text] == [], name
 
     def test_each_has_one_blank_and_ends_in_its_check(self, path):
         for cell in code_cells(read(path), "exercise"):
