@@ -129,9 +129,11 @@ def explain(
             return
         edges = lab.edges(*namespaces, only=only)
         mesh = lab.declared_mesh() if not edges else None
-    from labkit.views.declared import edge_dict, edge_text
+    from labkit.views.declared import NO_CALLS, edge_dict, edge_text
 
-    nothing = f"No such edge among {len(mesh.clients)} workloads and {len(mesh.servers)} ports." if mesh else ""
+    nothing = NO_CALLS + "." if mesh else ""
+    if mesh and mesh.clients and mesh.servers:
+        nothing = f"No such edge among {len(mesh.clients)} workloads and {len(mesh.servers)} ports."
     emit([edge_dict(one) for one in edges], as_json, edge_text(edges) if edges else nothing)
 
 

@@ -151,7 +151,7 @@ def _keep(tree: Tree, obj: Any, place: Place, namespace: str, node: yaml.Node) -
 def _no_object(obj: Any) -> str:
     """Why something is no Kubernetes object; empty if it is one."""
     if not isinstance(obj, dict):
-        return f"a {type(obj).__name__}, and no mapping"
+        return f"{'a list' if isinstance(obj, list) else 'a single value'}, and no mapping"
     if not (isinstance(obj.get("apiVersion"), str) and isinstance(obj.get("kind"), str)):
         return "no apiVersion and kind"
     metadata = obj.get("metadata")

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from labkit.outcomes import Outcome, outcome_colour
-from labkit.policy.declared import Because, EdgeVerdict, Explanation
+from labkit.policy.declared import Because, EdgeVerdict, Explanation, Rule
 from labkit.policy.declared.changing import EdgeChange, Preview
 from labkit.policy.declared.verifying import Finding, Verification, findings_of
 from labkit.views.page import card, table
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe-Ito; the words carry the meaning
 
 _CLIENTS_NAMED = 8
+
+NO_CALLS = "There are no calls to look at: it takes a workload that calls, and a Service with pods behind it"
 
 EDGE_COLUMNS = ("CLIENT", "SERVER", "VERDICT", "CLIENT SENDS", "SERVER ACCEPTS", "DECIDED BY", "WHY")
 CHANGE_COLUMNS = ("CLIENT", "SERVER", "EFFECT", "WAS", "BECOMES", "REQ/MIN", "WHY")
@@ -87,7 +89,7 @@ class Explained:
         lines = [self.title, f"  {self.verdict}", ""]
         lines += [f"  client sends    {self.client_sends}", f"  server accepts  {self.server_accepts}", ""]
         for one in self.because:
-            lines += [f"  {one.rule.side}: {one.said}", f"    set by  {one.object}"]
+            lines += [f"  {one.rule.side}: {one.said}", f"    set by  {_set_by(one)}"]
             lines += [f"    rule    {one.rule.sentence}", f"            {one.rule.link}"]
         return "\n".join([*lines, *(f"  {note}" for note in self._notes())])
 
@@ -184,7 +186,11 @@ class Previewed:
         """The change in some lines."""
         preview = self.preview
         lines = [f"The cluster would refuse it: {one}" for one in preview.refused]
-        if not preview.changes:
+        if not (preview.changes or preview.unchanged):
+            lines.append(
+                "So nothing can be said of the change: start with the workloads, and with Services before them."
+            )
+        elif not preview.changes:
             lines.append(f"No edge changes; {preview.unchanged} stay as they are.")
         else:
             counted = ", ".join(f"{number} {_effect(effect, number)}" for effect, number in preview.counts.items())
@@ -209,6 +215,8 @@ class Previewed:
 
     @property
     def title(self) -> str:
+        if self.safe and not (self.preview.changes or self.preview.unchanged):
+            return NO_CALLS
         return f"{self.what} is safe" if self.safe else f"{self.what} breaks something"
 
     def as_dict(self) -> dict[str, Any]:
@@ -258,7 +266,7 @@ class Verified:
     def title(self) -> str:
         looked = len(self.verification.cases)
         if self.passed:
-            return f"All {looked} calls are as wished" if looked else "There was nothing to look at"
+            return f"All {looked} calls are as wished" if looked else NO_CALLS
         wrong = sum(bool(case.wrong) for case in self.verification.cases)
         return f"Of {looked} calls {wrong} {'is' if wrong == 1 else 'are'} not as wished"
 
@@ -293,6 +301,13 @@ class Verified:
 def _change_row(one: EdgeChange) -> tuple[str, ...]:
     rate = "" if one.rate is None else f"{one.rate:g}"
     return one.client, one.server, str(one.effect), one.was, one.becomes, rate, one.why
+
+
+def _set_by(one: Because) -> str:
+    """The object of a step. The bare word "default" would read as an object's name."""
+    if one.by_object:
+        return one.object
+    return "no object: the mode without a policy" if one.rule is Rule.PEER_AUTHENTICATION else "no object"
 
 
 def _effect(effect: str, number: int) -> str:

@@ -45,9 +45,9 @@ class Planned:
         if not self.steps:
             return "Every sidecar is STRICT already" if self.plan.complete else "There is nothing to be made STRICT"
         if self.plan.complete:
-            return f"{len(self.steps)} steps to STRICT for the whole mesh; nobody is cut off on the way"
+            return f"{_steps(len(self.steps))} to STRICT for the whole mesh; nobody is cut off on the way"
         decisions = f", and {held} {'decision' if held == 1 else 'decisions'} to take" if held else ""
-        return f"{len(self.steps) - held} steps towards STRICT{decisions}"
+        return f"{_steps(len(self.steps) - held)} towards STRICT{decisions}"
 
     def manifests(self) -> dict[str, list[dict[str, Any]]]:
         """What the steps apply, by a name for a file."""
@@ -69,7 +69,8 @@ class Planned:
         ]
 
     def __str__(self) -> str:
-        lines = [self.title, "", str(self.namespaces), ""]
+        lines = [self.title, ""]
+        lines += [str(self.namespaces), ""] if self.plan.namespaces else []
         for number, step in enumerate(self.steps, 1):
             lines.append(f"{number}. {step.act}: {step.what}")
             lines.append(f"   {step.why[:1].upper()}{step.why[1:].rstrip('.')}.")
@@ -97,6 +98,10 @@ class Planned:
             for number, one in enumerate(self.steps, 1)
         )
         return head + where + steps
+
+
+def _steps(number: int) -> str:
+    return "1 step" if number == 1 else f"{number} steps"
 
 
 def _who_breaks(step: Step) -> str:

@@ -313,6 +313,11 @@ class Judge:
     ) -> tuple[Verdict, tuple[Because, ...]]:
         """A gateway answers as its Gateways' servers say, with plaintext or with TLS of its own."""
         servers = servers_by_port(gateways_for(self.rules.gateways, group.workload)).get(port, [])
+        if port in UNCAPTURED_PORTS:  # health and statistics: the proxy's own, without any Gateway
+            why = Because(Rule.NOT_CAPTURED, f"port {port} is the proxy's own, and answers in plaintext")
+            plain = request is not RequestKind.TLS and not sent.mtls and not sent.own_tls
+            own = replace(verdict, outcome=Outcome.PLAINTEXT if plain else Outcome.REFUSED, server_accepts="plaintext")
+            return replace(own, http_status=None, exit_code=None, error="" if plain else "connection closed"), (why,)
         if not servers:
             why = Because(Rule.GATEWAY_SERVER, f"no Gateway opens port {port} there")
             closed = replace(verdict, outcome=Outcome.REFUSED, server_accepts="nothing", error="connection refused")

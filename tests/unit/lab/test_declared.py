@@ -211,3 +211,26 @@ def test_the_meshs_settings_come_from_its_config_map() -> None:
     assert (mesh.settings.auto_mtls, mesh.settings.root_namespace) == (False, "mesh-system")
     assert make_declared_mesh([*WORLD]).settings.auto_mtls
     assert make_declared_mesh([*app("a", "b")], "root").settings.root_namespace == "root"
+
+
+NOTHING = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
+
+
+def test_files_in_which_nobody_calls_are_said_to_be_so(shop: Path) -> None:
+    empty = shop / "empty.yaml"
+    empty.write_text(yaml.safe_dump(NOTHING))
+    for words in (("verify",), ("explain", "--all"), ("preview", "-f", str(shop / "strict.yaml"))):
+        found = run(*words, "--from", str(empty))
+        assert (found.exit_code, "There are no calls to look at" in found.stdout) == (0, True), words
+        assert "safe" not in found.stdout
+    plan = run("migrate", "--from", str(empty)).stdout
+    assert plan.startswith("1 step to STRICT") and "No resources found" not in plan
+    assert "There are no calls" not in run("verify", "--from", str(shop / "safe")).stdout
+
+
+def test_a_mode_without_a_policy_is_set_by_no_object(shop: Path) -> None:
+    words = ("explain", "foo/client", "foo/web", "8080", "--from", str(shop / "safe"))
+    assert "set by  no object: the mode without a policy" in run(*words).stdout
+    (shop / "safe" / "strict.yaml").write_text(yaml.safe_dump(peers("STRICT")))
+    found = run(*words).stdout
+    assert "set by  PeerAuthentication foo/" in found and "the mode without a policy" not in found

@@ -516,6 +516,14 @@ def test_what_a_gateway_accepts_is_its_servers_business() -> None:
     assert explain(GATEWAY, door, client="bar/naked", server="istio-system/ingress").outcome is REFUSED
 
 
+def test_a_gateway_tells_its_health_in_plaintext_without_any_gateway() -> None:
+    door = service("istio-system", "ingress", ports=[{"name": "status-port", "port": 8080, "targetPort": 15021}])
+    asked = {"client": "bar/naked", "server": "istio-system/ingress"}
+    found = explain(GATEWAY, door, **asked)
+    assert (found.outcome, step(found, Rule.NOT_CAPTURED).object) == (PLAIN, "-")
+    assert explain(GATEWAY, door, request=RequestKind.TLS, **asked).outcome is REFUSED
+
+
 # -- all pairs
 
 
