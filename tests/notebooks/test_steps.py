@@ -12,7 +12,7 @@ import pytest
 import labkit
 from labkit.checks import checks_of, find_check
 from labkit.cluster.opening import embedded_lifecycle
-from labkit.course import Lesson, Step, World, lessons
+from labkit.course import Lesson, Step, World, acts, lessons
 from labkit.drills import drills
 from labkit.lab import Lab, course
 
@@ -130,6 +130,26 @@ class TestDrill:
         assert len(drill.hints) >= 2
         assert drill.story and drill.title and "kubectl" in drill.shortest
         assert drill.cause not in drill.story
+
+
+SHORTCUTS = {
+    "strict-meets-stranger": acts.delete("peerauthentication/default", "sentences"),
+    "rule-forgets-tls": acts.delete("destinationrule/visits", "visits"),
+    "innocent-policy": acts.delete("virtualservice/visits", "visits"),
+    "name-without-certificate": acts.delete("authorizationpolicy/visits-callers", "visits"),
+    "port-of-the-service": acts.delete("peerauthentication/visits", "visits"),
+    "scraper-is-refused": acts.mode("PERMISSIVE", "visits"),
+}
+"""What ends the symptom and takes along what was meant to stay."""
+
+
+@pytest.mark.parametrize("name", SHORTCUTS)
+def test_ending_the_symptom_alone_heals_no_drill(name: str, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.drill(name)
+    SHORTCUTS[name](lab)
+    monkeypatch.setattr(course, "HEALING_SECONDS", 0.3)
+    result = lab.check_drill()
+    assert not result.healed and result.cause == "", str(result)
 
 
 @pytest.mark.parametrize("lesson", lessons().values(), ids=NUMBERS)
