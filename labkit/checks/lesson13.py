@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from labkit.outcomes import Observation
 APP, OUTSIDE, FRONTEND = "workshop", "default/curl-outside", "http://frontend.workshop:9000/"
 WORKLOADS = ("catalogdetail", "catalogdetail2", "frontend", "productcatalog")
 LOOKS = "nothing: it looks for itself"
+ANSWER_SECONDS = 3.0
+"""So long proxies may take for their answers."""
 
 
 def _pods(cluster: Cluster) -> tuple[Any, ...]:
@@ -32,7 +35,13 @@ def _described(cluster: Cluster) -> tuple[Any, ...]:
 
 
 def _statuses(cluster: Cluster) -> tuple[Any, ...]:
-    return (proxy_statuses(cluster),)
+    """What istiod says, once the answers that are on their way have come."""
+    until = time.monotonic() + ANSWER_SECONDS
+    found = proxy_statuses(cluster)
+    while not synced(found).passed and time.monotonic() < until:
+        time.sleep(0.1)  # istiod has no watch for it
+        found = proxy_statuses(cluster)
+    return (found,)
 
 
 def _counted(cluster: Cluster) -> tuple[Any, ...]:
