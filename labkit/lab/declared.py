@@ -6,12 +6,14 @@ Every question works on a cluster and on files: `labkit.files("manifests/")` ans
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.cluster.manifests import Source, load_documents
 from labkit.cluster.trees import Tree, read_tree
 from labkit.errors import InputError
+from labkit.installers.fields import unknown_fields
 from labkit.observe.declared_mesh import make_declared_mesh
 from labkit.observe.seen import traffic_of
 from labkit.observe.traffic import address_of, path_of
@@ -95,7 +97,8 @@ class DeclaredQuestions:
 
         change = _change(source, delete, restart, namespace)
         found = preview(self.declared_mesh(), change, _traffic(traffic))
-        return Previewed(found)
+        unread = [f"{said}." for one in change.apply for said in _unread(one)]
+        return Previewed(replace(found, notes=(*found.notes, *unread)))
 
     def migrate(self, traffic: Any = None) -> Planned:
         """The way of the whole mesh to STRICT, in an order in which nobody is cut off, every step tried beforehand.
@@ -134,6 +137,7 @@ class Files(DeclaredQuestions):
     def __init__(self, *sources: str | Path, namespace: str = "", root_namespace: str = "") -> None:
         self.sources = sources
         self.tree: Tree = read_tree(sources, namespace)
+        self.tree.notes[:0] = [said for one in self.tree.objects for said in _unread(one, self.tree)]
         self._mesh = make_declared_mesh(self.tree.objects, root_namespace, self.tree.at)
 
     def declared_mesh(self) -> DeclaredMesh:
@@ -151,6 +155,18 @@ class Files(DeclaredQuestions):
         counted = f"{len(tree.objects)} objects, {len(mesh.clients)} workloads, {len(mesh.servers)} ports to call"
         skipped = f"; passed over: {', '.join(tree.skipped)}" if tree.skipped else ""
         return f"Files({counted}{skipped})"
+
+
+def _unread(obj: Mapping[str, Any], tree: Tree | None = None) -> list[str]:
+    """What of an object counts for nothing, because its kind does not know the field."""
+    kind, namespace, name = key_of(obj)
+    place = tree.place_of(kind, namespace, name, "spec") if tree else None
+    where = f" ({place})" if place else ""
+    return [
+        f"{kind} {namespace}/{name}{where} has the field {path}, which {kind} does not have; it counts for nothing "
+        "here, and 'kubectl apply' refuses it"
+        for path in unknown_fields(obj)
+    ]
 
 
 def _change(source: Source | None, delete: bool | Source, restart: Sequence[str], namespace: str | None) -> Change:

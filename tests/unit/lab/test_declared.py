@@ -234,3 +234,16 @@ def test_a_mode_without_a_policy_is_set_by_no_object(shop: Path) -> None:
     (shop / "safe" / "strict.yaml").write_text(yaml.safe_dump(peers("STRICT")))
     found = run(*words).stdout
     assert "set by  PeerAuthentication foo/" in found and "the mode without a policy" not in found
+
+
+def test_a_field_that_its_kind_does_not_have_is_named(shop: Path) -> None:
+    typed = {**peers("STRICT"), "spec": {"mtsl": {"mode": "STRICT"}}}
+    (shop / "safe" / "typed.yaml").write_text(yaml.safe_dump(typed))
+    told = run("verify", "--from", str(shop / "safe")).stderr
+    assert "has the field spec.mtsl, which PeerAuthentication does not have" in told and "typed.yaml" in told
+    (shop / "safe" / "typed.yaml").write_text(yaml.safe_dump(peers("STRICT")))
+    assert "does not have" not in run("verify", "--from", str(shop / "safe")).stderr
+    (shop / "typed.yaml").write_text(yaml.safe_dump(typed))
+    seen = run("preview", "-f", str(shop / "typed.yaml"), "--from", str(shop / "safe")).stdout
+    assert "spec.mtsl" in seen
+    assert "spec." not in run("preview", "-f", str(shop / "strict.yaml"), "--from", str(shop / "safe")).stdout
