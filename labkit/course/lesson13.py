@@ -16,6 +16,18 @@ def _debug(lab: Any) -> object:
     return lab.proxy_log("workshop/frontend", "upstream:debug")
 
 
+def _lose_frontend(lab: Any) -> object:
+    """Delete it, and wait until its pod, and so its proxy, has gone."""
+
+    def left(pods: list[Any]) -> str:
+        return "its pod has to go" if pods else ""
+
+    done = lab.delete("deployment/frontend", "workshop")
+    labels = {"app": "frontend"}
+    lab.cluster.wait_until("Pod", left, what="frontend has gone", namespace="workshop", labels=labels)
+    return done
+
+
 LESSON = Lesson(
     number="13",
     title="Read the proxy's own words",
@@ -33,7 +45,7 @@ LESSON = Lesson(
             look,
             ("13-synced",),
             covers=("D2", "D5"),
-            without=lambda lab: lab.delete("deployment/frontend", "workshop"),
+            without=_lose_frontend,
         ),
         Step("Describe a pod", look, ("13-described-permissive",), covers=("E2", "E3"), without=_strict),
         Step(
