@@ -25,6 +25,9 @@ Change
     lab.start_traffic(client, url, rps=2, concurrency=1, data="")    requests that go on: .stop_traffic() .traffic()
     lab.install_mesh(namespace="istio-system", revision="default")      waits for istiod
     lab.configure_mesh("operator.yaml", set=["meshConfig.enableAutoMtls=false"])      settings; lab.mesh_config()
+    lab.install_gateway()                    an ingress gateway beside istiod; or in a namespace, under a name
+    lab.platform("aks", ...)                 the commands of a platform's tools, filled in; run=3 runs the third
+    lab.annotate("service/web", {...}, ns)   kubectl annotate
     lab.uninstall_mesh()
 
 Look
