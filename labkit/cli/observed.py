@@ -174,6 +174,8 @@ def dashboard(
 ) -> None:
     """Answer what Istio's Grafana dashboards answer. NAME is namespace/name of a service or workload."""
     about = [name] if kind in ("service", "workload") else []
+    if about == [""]:
+        raise click.UsageError(f"Name the {kind}: labkit dashboard {kind} shop/server")
     if promql:
         from labkit.views.dashboards import DASHBOARDS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -38,7 +39,8 @@ def capture(
     """Show what crosses to a workload's ports: plaintext as plaintext, mTLS as TLS.
 
     SERVER is a pod or a Deployment: shop/server. Send something meanwhile, from another shell. tcpdump runs in an
-    ephemeral container, as with `kubectl debug`. With --read no cluster is needed.
+    ephemeral container, as with `kubectl debug`. Ctrl-C ends it earlier, and shows what was seen. With --read no
+    cluster is needed.
     """
     if read:
         from labkit.observe.recording import read_recording
@@ -51,8 +53,9 @@ def capture(
         raise click.UsageError("Name a server, such as shop/server, or a file with --read.")
     with opened(cluster) as lab:
         wire = lab.capture(qualified(server, namespace), port=port, inside=inside, image=image, limit=seconds + 60)
-        say(f"Looking at {wire.server} for {seconds:g} s ...")
-        wire.wait(seconds)
+        say(f"Looking at {wire.server} for {seconds:g} s (Ctrl-C ends it earlier) ...")
+        with contextlib.suppress(KeyboardInterrupt):  # as tcpdump: what was seen until then is shown and kept
+            wire.wait(seconds)
         wire.stop()
         if write:
             say(str(wire.save(write)))

@@ -6,7 +6,9 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -420,6 +422,35 @@ def test_from_a_shell(lab: Lab, tmp_path: Path) -> None:
     data = json.loads(done.stdout)
     assert data["readable"] and "GET /healthz HTTP/1.1" in {one["what"] for one in data["packets"]}
     assert by_labkit(tmp_path / "x.pcapng")[0] >= 1 and set(codes) == {"200"}
+
+
+def test_interrupted_it_shows_and_keeps_what_was_seen(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "x.pcap"
+    words = [
+        sys.executable,
+        "-c",
+        "from labkit.cli import main; main()",
+        "capture",
+        SERVER,
+        "--seconds",
+        "100",
+        "-w",
+        str(file),
+        "--json",
+    ]
+    command = subprocess.Popen(
+        [*words, "--cluster", f"embedded:{NAME}"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        assert command.stderr and "Ctrl-C" in command.stderr.readline()
+        assert status(lab, OLD) == 200
+        command.send_signal(signal.SIGINT)
+        told, _ = command.communicate(timeout=30)
+    finally:
+        command.kill()
+        command.wait()
+    assert (command.returncode, json.loads(told)["readable"]) == (0, True)
+    assert by_labkit(file)[0] >= 1
 
 
 def test_from_a_shell_of_nobody(lab: Lab) -> None:
