@@ -56,7 +56,7 @@ class Certificates:
         limit = say_duration(self.warn_before)
         if self.warnings:
             return f"{len(self.warnings)} of {count} certificates need a look (threshold {limit})."
-        return f"{count} certificates, none expires within {limit} or misses its rotation."
+        return f"{count} certificates: proxies renew theirs in time, and none of the others expires within {limit}."
 
     def as_data(self) -> list[dict[str, object]]:
         """For JSON."""
