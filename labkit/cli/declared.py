@@ -295,6 +295,14 @@ def _write_manifests(directory: Path, manifests: dict[str, list[dict[str, Any]]]
 
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        stale = sorted({one.name for one in directory.glob("[0-9][0-9]-*.yaml")} - {*manifests})
+        if stale:  # 'kubectl apply -f' of the directory would take the steps of both plans
+            more = f" and {len(stale) - 4} more" if len(stale) > 4 else ""
+            raise InputError(
+                f"{directory} holds steps of another plan: {', '.join(stale[:4])}{more}.",
+                meaning="Nothing was written: applied together, two plans would undo each other.",
+                next_step="Remove these files, or give another directory.",
+            )
         for name, objects in manifests.items():
             (directory / name).write_text(yaml.safe_dump_all(objects, sort_keys=False), encoding="utf-8")
             say(f"Wrote {directory / name}")

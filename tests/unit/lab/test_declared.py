@@ -144,6 +144,13 @@ def test_migrate(shop: Path, tmp_path: Path) -> None:
     assert names == ["01-strict-now.yaml", "02-strict-for-the-mesh.yaml"]
     (policy,) = yaml.safe_load_all((tmp_path / "steps" / names[0]).read_text())
     assert policy["spec"]["mtls"]["mode"] == "STRICT"
+    again = ("migrate", "--from", str(shop / "safe"), "--write", str(tmp_path / "steps"))
+    assert run(*again).exit_code == 0
+    (tmp_path / "steps" / "07-inject.yaml").touch()
+    (tmp_path / "steps" / names[0]).unlink()
+    mixed = run(*again)
+    assert (mixed.exit_code, "another plan: 07-inject.yaml" in mixed.stderr) == (2, True)
+    assert not (tmp_path / "steps" / names[0]).exists()
     held = run("migrate", "--from", str(shop / "shop"), "--json")
     assert held.exit_code == 1
     assert [one["act"] for one in json.loads(held.stdout)["steps"]] == ["hold back", "hold back"]
