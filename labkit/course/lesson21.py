@@ -7,7 +7,7 @@ from labkit.course.model import Lesson, Prediction, Question, Step, World, by_st
 
 MANIFESTS = "manifests/lessons/21"
 GATEWAY, HOST, SECRET = "istio-ingress", "shop.example.com", "shop-credential"
-ARN = "arn:aws:acm:us-east-1:111122223333:certificate/11111111-2222-3333-4444-555555555555"
+ARN = "arn:aws:acm:us-east-1:111122223333:certificate/11111111-2222-3333"
 AWS = "service.beta.kubernetes.io/aws-load-balancer-"
 ANNOTATIONS = {f"{AWS}ssl-cert": ARN, f"{AWS}backend-protocol": "tcp", f"{AWS}ssl-ports": "https"}
 
