@@ -10,9 +10,11 @@ from labkit.cluster import Cluster
 from labkit.cluster.manifests import Source, load_documents, looks_like_path
 from labkit.cluster.trees import Place, Tree, read_tree
 from labkit.errors import InputError
+from labkit.installers.fields import unknown_fields
 from labkit.observe.analyzed import merged, read_objects
 from labkit.observe.declared_mesh import cluster_settings, file_settings
 from labkit.policy.analysis import CODES, ISTIO, KIALI, Level, Message, analyze
+from labkit.policy.analysis.messages import found as make_message
 
 if TYPE_CHECKING:
     from labkit.views.analysis import Analysis
@@ -46,6 +48,7 @@ class Analyses:
         tree = _read(sources)
         objects, secrets_known = read_objects(self.cluster, tree.objects)
         found = analyze(objects, cluster_settings(self.cluster), secrets_known=secrets_known)
+        found = _with_unknown_fields(tree.objects, found)
         return make_analysis(found, tree, sources, namespace, tool, level, suppress)
 
 
@@ -74,8 +77,20 @@ def analyze_tree(
 ) -> Analysis:
     """The same for files that were read already."""
     objects = merged([], tree.objects)
-    found = analyze(objects, file_settings(objects, root_namespace), from_files=True)
+    found = _with_unknown_fields(
+        tree.objects, analyze(objects, file_settings(objects, root_namespace), from_files=True)
+    )
     return make_analysis(found, tree, sources, namespace, tool, level, suppress, with_cluster=False)
+
+
+def _with_unknown_fields(objects: Iterable[Any], found: Sequence[Message]) -> list[Message]:
+    """With a message for each field that its kind does not have: an API server refuses the whole object for it."""
+    unknown = [
+        make_message("IST0106", one, f'unknown field "{path}"', path=path)
+        for one in objects
+        for path in unknown_fields(one)
+    ]
+    return sorted([*unknown, *found], key=lambda one: (one.order, one.path))
 
 
 def make_analysis(

@@ -158,3 +158,14 @@ def test_files_answer_too(shop: Path) -> None:
     assert not files.analyze(tool="kiali", level="info").messages[1:]
     with pytest.raises(InputError, match="is no level"):
         files.analyze(level="loud")
+
+
+def test_a_field_that_the_kind_does_not_have_is_an_error(tmp_path: Path) -> None:
+    written = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: a, namespace: b}}\n"
+    written += "spec: {{{field}: {{mode: STRICT}}}}\n"
+    file = tmp_path / "policy.yaml"
+    file.write_text(written.format(field="mtsl"))
+    (message,) = analyze_files(file).messages
+    assert message.code.code == "IST0106" and 'unknown field "spec.mtsl"' in message.text
+    file.write_text(written.format(field="mtls"))
+    assert not analyze_files(file).messages
