@@ -86,8 +86,11 @@ def run(
 ) -> None:
     """Execute the lessons with papermill (all, or those named: 04) and report. Exit code 1 when one fails."""
     from labkit import runner
+    from labkit.cluster.opening import open_cluster
 
     found = runner.find_lessons(Path.cwd(), lessons, solutions=solutions)
+    if cluster is not None:  # said here in one sentence, and not by the first cell of each lesson
+        open_cluster(cluster, narrate=say).close()
     runs = runner.run_lessons(found, output, cluster=cluster, progress=progress, jobs=jobs)
     result = [{**dataclasses.asdict(r), "ok": r.ok} for r in runs]
     emit(result, as_json, runner.summary(runs))

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from click.testing import CliRunner
 from junitparser import JUnitXml
 
 from labkit import runner
+from labkit.cli import main
 from labkit.errors import InputError, MachineError
 
 PASSED = """
@@ -143,3 +145,9 @@ def test_two_jobs_run_every_notebook_once_and_report_in_order(tmp_path: Path) ->
     runs = runner.run_lessons(two_notebooks(tmp_path), tmp_path / "out", progress=False, jobs=2)
     assert [(run.label, run.ok) for run in runs] == [("00_tiny", True), ("solutions/00_tiny", True)]
     assert [suite.tests for suite in JUnitXml.fromfile(str(tmp_path / "out" / "junit.xml"))] == [1, 1]
+
+
+def test_a_cluster_that_is_not_there_is_said_before_any_lesson_starts(tmp_path: Path):
+    done = CliRunner().invoke(main, ["run", "--cluster", "nope", "--output", str(tmp_path / "out"), "04"])
+    assert done.exit_code != 0 and "kubeconfig" in done.output
+    assert not (tmp_path / "out").exists()
