@@ -16,7 +16,7 @@ from labkit.course import Lesson, Step, World, acts, lessons
 from labkit.drills import drills
 from labkit.lab import Lab, course
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(600)]
 
 CLUSTER = "steps"
 NUMBERS = list(lessons())
