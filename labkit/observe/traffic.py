@@ -27,7 +27,7 @@ REFUSED_EXITS = {7: "connection refused", 35: "TLS handshake failed", 52: "empty
 """curl's exit codes for a connection that was not served; https://curl.se/docs/manpage.html#EXIT"""
 
 
-COUNTING_SECONDS = 0.3
+COUNTING_SECONDS = 1.0
 """A proxy counts a request when it has ended; then it has been counted within so long."""
 
 _COUNTERS = ("handshake", "upstream_cx_total", "upstream_cx_connect_fail", "upstream_rq_total")
