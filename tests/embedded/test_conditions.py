@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from labkit.cluster import Cluster
-from labkit.cluster.kinds import DEPLOYMENT, POD
+from labkit.cluster.kinds import POD
 from labkit.embedded import lifecycle
 from labkit.errors import LabError
 from labkit.installers import install
+from labkit.observe.objects import is_ready
 from labkit.observe.proxies import proxy_statuses
 from tests.embedded.test_controlplane import SERVICE, deployment, wait_for
 from tests.embedded.test_proxy_status import envoy_filter
@@ -116,11 +117,12 @@ def test_a_condition_outlives_the_istiod_that_wrote_it_and_goes_with_its_cause(c
     cluster.delete(POD, pod["metadata"]["name"], "istio-system")
 
     def another() -> bool:
-        found = cluster.get(DEPLOYMENT, "istiod", "istio-system")
         pods = cluster.objects(POD, "istio-system", labels={"app": "istiod"})
-        return found["status"].get("readyReplicas") == 1 and [one["metadata"]["uid"] for one in pods] != [
-            pod["metadata"]["uid"]
-        ]
+        if [one["metadata"]["uid"] for one in pods if is_ready(one)] in ([], [pod["metadata"]["uid"]]):
+            return False
+        slices = cluster.objects("EndpointSlice", "istio-system", labels={"kubernetes.io/service-name": "istiod"})
+        ends = [end for one in slices for end in one.get("endpoints") or ()]
+        return any(end["conditions"].get("ready") and end["targetRef"]["uid"] != pod["metadata"]["uid"] for end in ends)
 
     wait_for("another istiod", another)
     wait_for("the error", lambda: rejecting(cluster))
