@@ -445,7 +445,7 @@ def test_interrupted_it_shows_and_keeps_what_was_seen(lab: Lab, tmp_path: Path) 
         assert command.stderr and "Ctrl-C" in command.stderr.readline()
         assert status(lab, OLD) == 200
         command.send_signal(signal.SIGINT)
-        told, _ = command.communicate(timeout=30)
+        told, _ = command.communicate(timeout=90)
     finally:
         command.kill()
         command.wait()

@@ -163,6 +163,9 @@ def _octets(data: bytes) -> Iterator[str]:
         yield f"\t0x{start:04x}:  {pairs:<39}  {text}"
 
 
+_STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run until a signal, or until as many packets as wanted have come; the exit code."""
     if {"--version", "-D", "--list-interfaces", "--help"} & set(arguments):
@@ -183,7 +186,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except (KeyError, OSError) as error:
         print(f"tcpdump: eth0: You don't have permission to capture here: {error!r}", file=sys.stderr)
         return 1
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _STOPPED_BY:
         signal.signal(number, lambda *_: feed.stop())
     print(_greeting(options, feed.about), file=sys.stderr, flush=True)
     count = 0
@@ -193,6 +196,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             file = Path(environment["POD_ROOT"], options.file.lstrip("/"))
             out = stack.enter_context(file.open("wb", buffering=0)).fileno()
         count = _write(out, options, feed)
+    # Python puts signals back to their defaults before it has ended: one more would turn success into a failure.
+    for number in _STOPPED_BY:
+        signal.signal(number, signal.SIG_IGN)
     print(
         f"{count} packets captured\n{count} packets received by filter\n{feed.lost} packets dropped by kernel",
         file=sys.stderr,
