@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,8 @@ CALLER, OUTSIDE = "callers/curl", "default/curl-outside"
 PAGE, METRICS = "http://visits.visits:8080/", "http://visits.visits:9102/metrics"
 MERGED = "http://visits-merged.visits:15020/stats/prometheus"
 LOOKS = "nothing: it looks for itself"
+NEW_SERVICE_SECONDS = 2.0
+"""So long a new Service may take until its name leads somewhere."""
 
 
 def _counted(cluster: Cluster) -> tuple[Any, ...]:
@@ -34,7 +37,10 @@ def _scraper_and_caller(cluster: Cluster) -> tuple[Any, ...]:
 
 
 def _merged(cluster: Cluster) -> tuple[Any, ...]:
-    return probe(cluster, OUTSIDE, MERGED), mode_of(take_snapshot(cluster), "visits")
+    seen, until = probe(cluster, OUTSIDE, MERGED), time.monotonic() + NEW_SERVICE_SECONDS
+    while seen.http_status is None and time.monotonic() < until:
+        seen = probe(cluster, OUTSIDE, MERGED)
+    return seen, mode_of(take_snapshot(cluster), "visits")
 
 
 def _labelled(cluster: Cluster) -> tuple[Any, ...]:
