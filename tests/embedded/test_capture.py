@@ -426,10 +426,12 @@ def test_from_a_shell(lab: Lab, tmp_path: Path) -> None:
 
 def test_interrupted_it_shows_and_keeps_what_was_seen(lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "x.pcap"
+    # What a shell starts in the background ignores Ctrl-C, and so would all that these tests start.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     words = [
         sys.executable,
         "-c",
-        "from labkit.cli import main; main()",
+        f"{listening}; from labkit.cli import main; main()",
         "capture",
         SERVER,
         "--seconds",
@@ -445,7 +447,7 @@ def test_interrupted_it_shows_and_keeps_what_was_seen(lab: Lab, tmp_path: Path) 
         assert command.stderr and "Ctrl-C" in command.stderr.readline()
         assert status(lab, OLD) == 200
         command.send_signal(signal.SIGINT)
-        told, _ = command.communicate(timeout=90)
+        told, _ = command.communicate(timeout=60)
     finally:
         command.kill()
         command.wait()
