@@ -204,6 +204,7 @@ def test_a_gateway_is_made_by_injection_as_helms_chart_has_it(cluster: Cluster) 
     wait_for(
         "the door", lambda: curl(address, 80, "/", "-H", "Host: shop.example").status == 418, seconds=30
     )  # the pod that has no image ends first
+    wait_for("the first pod to go", lambda: len(edge_pods(cluster)) == 1, seconds=30)
     (pod,) = edge_pods(cluster)
     assert [one["name"] for one in pod["spec"]["containers"]] == ["istio-proxy"]
     assert not pod["spec"].get("initContainers")
