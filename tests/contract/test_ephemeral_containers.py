@@ -116,7 +116,7 @@ def test_nothing_else_of_the_pod_changes_through_it_and_it_through_nothing_else(
 
 def test_kubectl_debug_enters_a_running_pod(kubeconfig: Path, api: Api, running: str, namespace: str) -> None:
     if not shutil.which("kubectl"):
-        pytest.skip("no kubectl on this machine")
+        pytest.skip("NO KUBECTL ON THE PATH: kubectl debug was not tried. Install kubectl")
     line = ["kubectl", "--kubeconfig", str(kubeconfig), "-n", namespace]
     line += ["debug", "p", f"--image={IMAGE}", "-c", "dbg", "--attach", "--", "echo", "hello from a debugger"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=True)

@@ -226,7 +226,7 @@ def test_what_does_not_exist_is_one_clear_error(chat: Lab, act: object, words: s
 
 def test_the_kubectl_line_of_a_probe_does_the_same(chat: Lab) -> None:
     if not shutil.which("kubectl"):
-        pytest.skip("no kubectl on this machine")
+        pytest.skip("NO KUBECTL ON THE PATH: the line that a probe prints was not tried. Install kubectl")
     program, *rest = shlex.split(chat.probe(OUTSIDE, URL, data=MESSAGE).command)
     command = [program, "--kubeconfig", str(chat.cluster.kubeconfig), *rest]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
