@@ -19,12 +19,28 @@ _HOME = Path(tempfile.mkdtemp(prefix="labkit-test-"))
 os.environ["LABKIT_HOME"] = str(_HOME)
 
 
+# Directories of tests that run real proxies against the clock of a machine that others use, too.
+_REAL_PROCESSES = ("tests/contract", "tests/embedded", "tests/notebooks", "tests/browser")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests get half a minute each, which ends one that hangs; the slow ones come last."""
+    """Unit tests get half a minute each, which ends one that hangs; the slow ones come last.
+
+    A test with real processes has a second try. The first is not hidden: see pytest_terminal_summary.
+    """
     for item in items:
+        if any(part in str(item.path) for part in _REAL_PROCESSES):
+            item.add_marker(pytest.mark.flaky(reruns=1))
         if "tests/unit" in str(item.path) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(60 if "imports" in item.name else 30))
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show in full why a test failed at its first try: it is a fault to mend, in the test or in the product."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"FAILED AT THE FIRST TRY: {report.nodeid}", sep="!")
+        terminalreporter.line(report.longreprtext)
 
 
 def processes_of_tests() -> list[psutil.Process]:
