@@ -17,7 +17,9 @@ from kubernetes.client.exceptions import ApiException
 from tests.contract.world import Api, configmap, crd, deployment, wait_until
 
 KUBECTL = shutil.which("kubectl")
-needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="NO KUBECTL ON THE PATH: kubectl was not tried as a client. Install kubectl")
+needs_kubectl = pytest.mark.skipif(
+    KUBECTL is None, reason="NO KUBECTL ON THE PATH: kubectl was not tried as a client. Install kubectl"
+)
 
 
 def test_the_typed_client_creates_reads_patches_deletes(api: Api, namespace: str) -> None:

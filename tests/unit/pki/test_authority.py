@@ -14,7 +14,10 @@ from labkit.errors import InputError
 from labkit.pki import ROOT_TTL, WORKLOAD_TTL, CertificateAuthority, describe_certificate, describe_chain
 
 SPIFFE = "spiffe://cluster.local/ns/foo/sa/httpbin"
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="NO OPENSSL ON THE PATH: certificates were read with cryptography alone. Install openssl")
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None,
+    reason="NO OPENSSL ON THE PATH: certificates were read with cryptography alone. Install openssl",
+)
 
 
 @pytest.fixture(scope="module")
