@@ -13,7 +13,10 @@ from typing import Any, TypeVar
 
 import click
 
+from labkit.cli.hints import as_commands, in_data
 from labkit.errors import LabError
+
+_CLUSTER = "labkit.cluster"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,8 +27,21 @@ def say(text: str) -> None:
 
 
 def emit(value: Any, as_json: bool, text: str) -> None:
-    """The result on standard output, as JSON for a script or as text for a person."""
-    click.echo(json.dumps(value, indent=2, default=str) if as_json else text)
+    """The result on standard output, as JSON for a script or as text for a person; hints are commands."""
+    if as_json:
+        click.echo(json.dumps(in_data(value, _asked_cluster()), indent=2, default=str))
+    else:
+        click.echo(as_commands(text, _asked_cluster()))
+
+
+def _asked_cluster() -> str:
+    context = click.get_current_context(silent=True)
+    return str(context.meta.get(_CLUSTER, "embedded")) if context else "embedded"
+
+
+def _remember_cluster(context: click.Context, _: click.Parameter, value: str) -> str:
+    context.meta[_CLUSTER] = value  # shared by all contexts of one invocation
+    return value
 
 
 class LabGroup(click.Group):
@@ -36,7 +52,7 @@ class LabGroup(click.Group):
         try:
             return super().invoke(ctx)
         except LabError as error:
-            say(f"labkit: {error}")
+            say(f"labkit: {as_commands(str(error), _asked_cluster())}")
             ctx.exit(error.exit_code)
 
 
@@ -46,6 +62,7 @@ cluster_option = click.option(
     "--cluster",
     default="embedded",
     show_default=True,
+    callback=_remember_cluster,
     help="'embedded', 'embedded:NAME', or a context of your kubeconfig.",
 )
 
