@@ -139,6 +139,30 @@ class Notebook:
             timeout=1000 * limit,
         )
 
+    def show(self, cell: str) -> None:
+        """Bring a cell into sight, which puts it on the page."""
+        self.page.evaluate(
+            """(id) => { const { content } = window.jupyterapp.shell.currentWidget;
+                 content.activeCellIndex = content.widgets.findIndex((one) => one.model.id === id);
+                 return content.scrollToItem(content.activeCellIndex, 'start'); }""",
+            cell,
+        )
+
+    def run(self, cell: str, limit: float = 60) -> None:
+        """Run one cell once more, as Shift+Enter does, and wait until it has ended."""
+        self.show(cell)
+        state = """(id) => { const { cells } = window.jupyterapp.shell.currentWidget.context.model;
+            const cell = [...Array(cells.length).keys()].map((place) => cells.get(place)).find((one) => one.id === id);
+            return [cell.executionCount, cell.executionState]; }"""
+        before = self.page.evaluate(state, cell)[0]
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-cell'); }")
+        self.page.wait_for_function(
+            f"([id, before]) => {{ const [count, state] = ({state})(id);"
+            " return count && count !== before && state !== 'running'; }",
+            arg=[cell, before],
+            timeout=1000 * limit,
+        )
+
     def edge(self, client: str, server: str) -> Any:
         """The group of an edge on the live map."""
         return self.page.locator(f'.lkw-stage [data-edge^="{client}|{server}|"]').first

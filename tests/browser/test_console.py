@@ -9,13 +9,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from labkit.cluster import Cluster
 from labkit.embedded import lifecycle
 from labkit.lab import Lab
+from tests.browser.knobs import is_pressed, press, tab, wait_for
 from tests.browser.page import Notebook, jupyter, opened
 
 FRONTEND, BACKEND, OUTSIDE = "azureopenai/chatfrontend", "azureopenai/chatbackend", "default/curl-outside"
@@ -57,33 +57,6 @@ def _permissive(console: Notebook) -> None:
         press(console, "azureopenai", "PERMISSIVE")
     console.wait_for_word(OUTSIDE, BACKEND, "plaintext")
     console.wait_for_word(FRONTEND, BACKEND, "mTLS")
-
-
-def tab(console: Notebook, name: str) -> None:
-    console.page.locator(".labkit-controls .lm-TabBar-tab", has_text=name).click()
-
-
-def button(console: Notebook, place: str, mode: str) -> Any:
-    """The button of a mode in the row of a place."""
-    title = console.page.locator("b", has_text=re.compile(f"^{place}$"))
-    return console.page.locator(".labkit-controls .widget-vbox", has=title).last.locator("button", has_text=mode)
-
-
-def press(console: Notebook, place: str, mode: str) -> None:
-    tab(console, "mTLS mode")
-    button(console, place, mode).click()
-
-
-def is_pressed(console: Notebook, place: str, mode: str) -> bool:
-    return "mod-active" in (button(console, place, mode).get_attribute("class") or "")
-
-
-def second_line(console: Notebook, client: str, server: str) -> str:
-    return console.edge(client, server).locator(".lkm-second").text_content() or ""
-
-
-def wait_for(console: Notebook, script: str, argument: Any = None, limit: float = 20) -> None:
-    console.page.wait_for_function(script, arg=argument, timeout=1000 * limit)
 
 
 def wait_until(reached: Callable[[], bool], limit: float = 15) -> None:
