@@ -14,7 +14,6 @@ from typing import Any
 
 _CALL = re.compile(r"\b(?:lab|labkit)\.([a-z_]+(?:\.[a-z_]+)*)\(")
 _GOES_ON = re.compile(r"[.\[]\w")
-_ALREADY = re.compile(r", or (?='?(?:labkit|kubectl) )")
 
 Arguments = Sequence[Any]
 Options = Mapping[str, Any]
@@ -28,12 +27,10 @@ def as_commands(text: str, cluster: str = "embedded") -> str:
         if start < place or end is None:
             continue
         command = None if _GOES_ON.match(text, end) else _command(match[1], text[start:end], cluster)
-        said = _ALREADY.match(text, end)  # 'lab.install_mesh(), or labkit mesh install' says it already
         if command is None:
             command = text[start:end]
-        elif said:
-            command, end = "", said.end()
         elif text[start - 1 : start] not in ("'", "`"):
+            end = _after_the_same(text, end, _command(match[1], text[start:end], "embedded") or command)
             command = f"'{command}'"
         parts += [text[place:start], command]
         place = end
@@ -47,6 +44,12 @@ def in_data(value: Any, cluster: str = "embedded") -> Any:
     if isinstance(value, Mapping):
         return {key: in_data(one, cluster) for key, one in value.items()}
     return [in_data(one, cluster) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _after_the_same(text: str, end: int, command: str) -> int:
+    """Behind `, or 'labkit mesh install'`, where a hint for notebooks names the command already."""
+    said = re.compile(rf", or ('?){re.escape(command)}\1").match(text, end)
+    return said.end() if said else end
 
 
 def _closing(text: str, start: int) -> int | None:

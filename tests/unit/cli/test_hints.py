@@ -32,7 +32,7 @@ IN_NOTEBOOKS_ALONE = {"predict", "answer", "compare", "mint_ca", "annotate"}
             "Make it: lab.create_namespace('x'), or 'kubectl create namespace x'.",
             "Make it: 'kubectl create namespace x'.",
         ),
-        ("Install one: lab.install_mesh(), or labkit mesh install.", "Install one: labkit mesh install."),
+        ("Install one: lab.install_mesh(), or labkit mesh install.", "Install one: 'labkit mesh install'."),
         ("lab.restart('shop/web')", "'kubectl rollout restart -n shop deployment/web'"),
         ("lab.logs('shop/web', container='istio-proxy')", "'kubectl logs -n shop deployment/web -c istio-proxy'"),
         ("lab.wait_until_ready('shop')", "'kubectl wait -n shop --for=condition=Ready pods --all'"),
@@ -60,6 +60,10 @@ def test_a_verb_becomes_the_command_that_does_the_same(said: str, command: str) 
 
 
 def test_the_command_names_the_cluster_that_was_asked() -> None:
+    twice = "lab.install_mesh(), or 'labkit mesh install'."
+    assert as_commands(twice, "embedded:two") == "'labkit mesh install --cluster embedded:two'."
+    other = "lab.mesh_status(), or 'kubectl get pods -A -l app=istiod'."
+    assert as_commands(other) == "'labkit mesh status', or 'kubectl get pods -A -l app=istiod'."
     assert as_commands("lab.analyze()", "embedded:two") == "'labkit analyze --cluster embedded:two'"
     assert as_commands("lab.analyze() lab.pods()", "prod") == (
         "'labkit analyze --cluster prod' 'kubectl --context prod get pods -A'"
