@@ -7,7 +7,15 @@ This module imports nothing of labkit.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
+
+
+def did_you_mean(written: object, known: Iterable[str]) -> str:
+    """`Did you mean 'shop'? ` for what is nearly one of the known names, to stand before other advice; else nothing."""
+    near = get_close_matches(str(written), list(known), n=1)
+    return f"Did you mean {near[0]!r}? " if near and near[0] != written else ""
 
 
 class LabError(Exception):

@@ -18,7 +18,7 @@ from labkit.cluster.kinds import CRD, NAMESPACE, PEER_AUTHENTICATION, POD, Disco
 from labkit.cluster.manifests import Document, Source, load_documents
 from labkit.cluster.problems import MANAGED_BY_LABEL, MANAGER
 from labkit.cluster.transport import Transport
-from labkit.errors import ClusterError, InputError, LabError, WaitTimeoutError
+from labkit.errors import ClusterError, InputError, LabError, WaitTimeoutError, did_you_mean
 
 Waiting = Callable[[list[Obj]], str]
 """Looks at a collection and says what is still missing; empty when nothing is."""
@@ -109,10 +109,11 @@ class Cluster:
         found = self.find(kind, name, namespace)
         if found is None:
             resource = self.kind(kind).resource
-            where = f" in namespace {namespace!r}" if namespace else ""
+            where, option = (f" in namespace {namespace!r}", f" -n {namespace}") if namespace else ("", "")
+            near = did_you_mean(name, (str(one["metadata"]["name"]) for one in self.objects(kind, namespace)))
             raise InputError(
                 f"There is no {resource} {name!r}{where}.",
-                next_step=f"See which there are: 'kubectl get {resource}{f' -n {namespace}' if namespace else ''}'.",
+                next_step=f"{near}See which there are: 'kubectl get {resource}{option}'.",
                 kind=resource,
                 name=name,
                 namespace=namespace,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.cluster.manifests import Source, load_documents
 from labkit.cluster.trees import Tree, read_tree
-from labkit.errors import InputError
+from labkit.errors import InputError, did_you_mean
 from labkit.installers.fields import unknown_fields
 from labkit.observe.declared_mesh import make_declared_mesh
 from labkit.observe.seen import traffic_of
@@ -262,5 +262,6 @@ def _known(mesh: DeclaredMesh, namespaces: Iterable[str]) -> None:
     for name in namespaces:
         if name not in there and name not in mesh.registry.namespaces:
             raise InputError(
-                f"There is nothing in a namespace {name!r}.", next_step=f"Here: {', '.join(sorted(there)) or 'none'}."
+                f"There is nothing in a namespace {name!r}.",
+                next_step=f"{did_you_mean(name, there)}Here: {', '.join(sorted(there)) or 'none'}.",
             )

@@ -18,7 +18,7 @@ from labkit.cluster.kinds import (
     VIRTUAL_SERVICE,
     Kind,
 )
-from labkit.errors import InputError, MeshError
+from labkit.errors import InputError, MeshError, did_you_mean
 
 PROXY = "istio-proxy"
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
@@ -140,19 +140,29 @@ def find_workload(cluster: Cluster, reference: str, namespace: str | None = None
     if candidates:
         listed = ", ".join(f"'{ref}'" for ref in candidates)
         raise InputError(f"There are several workloads {name!r}: {listed}.", next_step="Give the namespace too.")
-    if namespace and cluster.find(NAMESPACE, namespace) is None:
-        raise InputError(
-            f"The namespace {namespace!r} does not exist.",
-            next_step=f"Make it: lab.create_namespace({namespace!r}), or 'kubectl create namespace {namespace}'.",
-            namespace=namespace,
-        )
-    existing = ", ".join(f"{namespace_of(d)}/{name_of(d)}" for d in cluster.objects(DEPLOYMENT, namespace)) or "none"
+    if namespace:
+        require_namespace(cluster, namespace)
+    there = [f"{namespace_of(one)}/{name_of(one)}" for one in cluster.objects(DEPLOYMENT, namespace)]
+    near = did_you_mean(f"{namespace}/{name}" if namespace else name, there if namespace else map(_bare, there))
     raise InputError(
         f"There is no Deployment or pod {name!r}{f' in namespace {namespace!r}' if namespace else ''}.",
-        meaning=f"Deployments there: {existing}.",
-        next_step="Look at lab.pods().",
+        meaning=f"Deployments there: {', '.join(there) or 'none'}.",
+        next_step=f"{near}Look at lab.pods().",
         workload=reference,
     )
+
+
+def require_namespace(cluster: Cluster, name: str) -> None:
+    """Raises InputError where there is no such namespace, with the name that was meant if one is near."""
+    if cluster.find(NAMESPACE, name) is None:
+        near = did_you_mean(name, map(name_of, cluster.objects(NAMESPACE)))
+        raise InputError(
+            f"The namespace {name!r} does not exist.", next_step=f"{near}Look at lab.namespaces().", namespace=name
+        )
+
+
+def _bare(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _named(cluster: Cluster, name: str, namespace: str | None) -> list[WorkloadRef]:

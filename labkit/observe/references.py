@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labkit.cluster import Cluster, Obj
 from labkit.cluster.kinds import NAMESPACE, POD, SERVICE
-from labkit.errors import InputError
+from labkit.errors import InputError, did_you_mean
 from labkit.observe.objects import (
     find_workload,
     is_finished,
@@ -14,6 +14,7 @@ from labkit.observe.objects import (
     matches,
     name_of,
     namespace_of,
+    require_namespace,
 )
 
 SERVICE_KINDS = ("svc", "service", "services")
@@ -86,12 +87,13 @@ def find_service(cluster: Cluster, reference: str, namespace: str | None = None)
     listed = ", ".join(f"'{namespace_of(one)}/{name_of(one)}'" for one in found)
     if found:
         raise InputError(f"There are several Services {name!r}: {listed}.", next_step="Give the namespace too.")
-    if where and cluster.find(NAMESPACE, where) is None:
-        raise InputError(f"The namespace {where!r} does not exist.", next_step="Look at lab.namespaces().")
-    there = ", ".join(f"{namespace_of(one)}/{name_of(one)}" for one in cluster.objects(SERVICE, where)) or "none"
+    if where:
+        require_namespace(cluster, where)
+    services = cluster.objects(SERVICE, where)
+    there = ", ".join(f"{namespace_of(one)}/{name_of(one)}" for one in services) or "none"
     raise InputError(
         f"There is no Service {name!r}{f' in namespace {where!r}' if where else ''}.",
         meaning=f"Services there: {there}.",
-        next_step="Look at lab.services().",
+        next_step=f"{did_you_mean(name, map(name_of, services))}Look at lab.services().",
         service=reference,
     )

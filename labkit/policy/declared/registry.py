@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from labkit.errors import InputError
+from labkit.errors import InputError, did_you_mean
 from labkit.policy.calls import target_port
 from labkit.policy.declared.groups import Group, Object, group_of, groups_of, outside_group
 from labkit.policy.declared.settings import MeshSettings
@@ -141,7 +141,8 @@ class Registry:
         raise InputError(
             f"There is no workload {name!r}{where}.",
             meaning="A client is a Deployment, a pod, or the value of the label `app`, written namespace/name.",
-            next_step=f"{'There' if slash else 'Here'}: {_listed(one.name for one in near)}.",
+            next_step=f"{did_you_mean(reference, (one.name for one in self.groups))}"
+            f"{'There' if slash else 'Here'}: {_listed(one.name for one in near)}.",
             workload=reference,
         )
 
@@ -162,10 +163,11 @@ class Registry:
         if by_address:
             self._addressed[reference, port, namespace] = by_address  # answers are remembered by the very target
             return by_address
+        there = {one.label.rpartition(":")[0] for one in self.targets}
         raise InputError(
             f"There is no Service, host or workload {reference!r}.",
             meaning="A server is a Service, written namespace/name, name.namespace or name.",
-            next_step=f"Here: {_listed({one.label.rpartition(':')[0] for one in self.targets})}.",
+            next_step=f"{did_you_mean(reference, there)}Here: {_listed(there)}.",
             server=reference,
         )
 

@@ -109,6 +109,30 @@ def test_services_by_name() -> None:
         find_service(CLUSTER, "nowhere/web")
 
 
+@pytest.mark.parametrize(
+    ("reference", "meant"),
+    [
+        ("shp/server", "shop"),
+        ("shop/servr", "shop/server"),
+        ("twn", "twin"),
+        ("svc/shp/web", "shop"),
+        ("svc/webb", "web"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_named(reference: str, meant: str) -> None:
+    find = find_service if names_service(reference) else find_pod
+    with pytest.raises(InputError) as caught:
+        find(CLUSTER, reference)
+    assert caught.value.next_step.startswith(f"Did you mean {meant!r}? Look at lab.")
+
+
+def test_nothing_is_guessed_where_no_name_is_near() -> None:
+    for reference in ("elsewhere/server", "shop/database", "svc/shop/database"):
+        with pytest.raises(InputError) as caught:
+            (find_service if names_service(reference) else find_pod)(CLUSTER, reference)
+        assert caught.value.next_step.startswith("Look at lab.")
+
+
 def test_kinds_that_are_named() -> None:
     assert split_kind("svc/shop/web") == ("svc", "shop/web")
     assert split_kind("shop/web") == ("", "shop/web")
