@@ -6,7 +6,7 @@ Pods are rows of one block of loopback addresses. Sidecars are started as in a p
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import base64
 import json
 import shutil
 import socket
@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cryptography import x509
 
@@ -38,71 +38,12 @@ from labkit.embedded.controlplane.xds import SECRETS, Subscription, XdsServer
 from labkit.embedded.envoy import admin_get
 from labkit.embedded.paths import ClusterPaths, labkit_home
 from labkit.pki import CertificateAuthority, Leaf
+from tests.embedded.echoes import EchoHTTP, EchoTCP, QuietServer, in_thread
 
 Object = dict[str, Any]
 
 ISTIO_HTTP = "istio-http/1.1"
 ISTIO_TCP = "istio-peer-exchange"
-
-
-class EchoHTTP(BaseHTTPRequestHandler):
-    """Answers with the request's headers and path, and where it came from."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        if self.path == "/slow":
-            time.sleep(1)  # a request that takes its time, so that something can happen meanwhile
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        told = {"path": self.path, "headers": headers, "from": self.client_address[0]}
-        body = json.dumps({**told, "port": self.connection.getsockname()[1]}).encode()
-        self.send_response(404 if self.path == "/broken" else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):  # bytes that were no HTTP
-            super().handle()
-
-
-class _QuietServer(ThreadingHTTPServer):
-    """One that does not print the handshakes that clients break off."""
-
-    def handle_error(self, *_: object) -> None:
-        pass
-
-
-class EchoTCP(threading.Thread):
-    """Sends back what it gets, after a greeting of its own name."""
-
-    def __init__(self, address: str, port: int) -> None:
-        super().__init__(daemon=True)
-        self.listener = socket.create_server((address, port))
-        self.start()
-
-    def run(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                while data := connection.recv(65536):
-                    connection.sendall(b"echo:" + data)
-            except OSError:
-                return
-
-    def close(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
 
 
 @dataclass
@@ -127,6 +68,11 @@ class Sidecar:
     def listener(self, name: str = "virtualInbound") -> Object:
         return next(each for each in self.config("listeners") if each["name"] == name)
 
+    def cluster(self, port: int, host: str, subset: str = "") -> Object:
+        """The cluster for a port of a service, by the service's full name."""
+        name = f"outbound|{port}|{subset}|{host}"
+        return next(each for each in self.config("active_clusters") if each["name"] == name)
+
     def counters(self, pattern: str) -> dict[str, int]:
         lines = self.admin(f"stats?filter={pattern}").splitlines()
         return {name: int(value) for name, _, value in (line.partition(": ") for line in lines) if value.isdigit()}
@@ -135,8 +81,18 @@ class Sidecar:
         return self.log.read_text()
 
 
+def written(
+    kind: str, spec: Object, *, name: str = "test", namespace: str = "foo", day: int = 1, **annotations: str
+) -> Object:
+    """An object of Istio's, as it is when somebody applied it on a day of January."""
+    metadata: Object = {"name": name, "namespace": namespace, "creationTimestamp": f"2026-01-0{day}T00:00:00Z"}
+    if annotations:
+        metadata["annotations"] = annotations
+    return {"kind": kind, "metadata": metadata, "spec": spec}
+
+
 class Mesh:
-    """Pods, services and policies; `push()` brings them to the proxies."""
+    """Pods, services and policies; `push()` brings them to the proxies. Its processes end with its block."""
 
     def __init__(self, name: str, *, certificate_ttl: timedelta = timedelta(hours=24)) -> None:
         self._paths = paths = ClusterPaths(name).make()
@@ -170,6 +126,12 @@ class Mesh:
         self._pods: dict[str, Object] = {}
         self._closing: list[Callable[[], None]] = []
         self._columns = iter(range(10, 250))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # -- objects
 
@@ -214,6 +176,22 @@ class Mesh:
         if sidecar and wait:
             self.wait_ready(name)
         return pod
+
+    def server(
+        self,
+        name: str,
+        *,
+        http: tuple[int, ...] = (),
+        tcp: tuple[int, ...] = (),
+        sidecar: bool = True,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        """Add a pod, an application on each of its ports, and a service of its name with ports named by protocol."""
+        self.pod(name, ports=http + tcp, sidecar=sidecar, labels=labels)
+        ports = [(port, "http", self.http_app) for port in http] + [(port, "tcp", self.tcp_app) for port in tcp]
+        self.service(name, *({"port": port, "name": protocol} for port, protocol, _ in ports))
+        for port, _, app in ports:
+            app(name, port, sidecar=sidecar)
 
     def service(self, name: str, *ports: Object, namespace: str = "foo", app: str = "") -> Object:
         """Add a service before all pods labelled `app`, which count as ready."""
@@ -289,6 +267,25 @@ class Mesh:
         self.state.on_policy("DELETED", {"metadata": {"name": name, "namespace": namespace}})
         self.push()
 
+    def apply(self, kind: str, spec: Object, **metadata: Any) -> None:
+        """Apply an object of Istio's, see `written`, and push it."""
+        self.state.on_config(kind, "ADDED", written(kind, spec, **metadata))
+        self.push()
+
+    def remove(self, *kinds: str) -> None:
+        """Take away all objects of these kinds, and push."""
+        for kind in kinds:
+            for one in self.state.configs(kind):
+                meta = getattr(one, "meta", one)
+                self.state.on_config(kind, "DELETED", {"metadata": {"name": meta.name, "namespace": meta.namespace}})
+        self.push()
+
+    def secret(self, name: str, namespace: str = "foo", *, event: str = "ADDED", **data: bytes) -> None:
+        """Set a Secret and push it; in the names of its files `_` stands for a dot."""
+        encoded = {key.replace("_", "."): base64.b64encode(value).decode() for key, value in data.items()}
+        self.state.on_secret(event, {"metadata": {"name": name, "namespace": namespace}, "data": encoded})
+        self.push()
+
     def push(self) -> None:
         self.run(self.pusher.push(self.state.take_dirt()))
 
@@ -322,36 +319,37 @@ class Mesh:
     def ip(self, pod: str) -> str:
         return str(self._pods[pod]["status"]["podIP"])
 
-    def seen_from(self, pod: str, service: Object) -> str:
+    def cluster_ip(self, service: str, namespace: str = "foo") -> str:
+        return self.state.snapshot().services[namespace, service].cluster_ip
+
+    def seen_from(self, pod: str, service: str, namespace: str = "foo") -> str:
         """The address at which a pod with a sidecar meets a service."""
-        return captured_ip(self.ip(pod), service["spec"]["clusterIP"])
+        return captured_ip(self.ip(pod), self.cluster_ip(service, namespace))
+
+    def app_ip(self, pod: str, *, sidecar: bool = True) -> str:
+        """Where the application of a pod listens: inside, when the pod is redirected."""
+        return inside_ip(self.ip(pod)) if sidecar else self.ip(pod)
 
     # -- processes
 
     def http_app(self, pod: str, port: int, *, sidecar: bool = True) -> None:
-        """An HTTP application of a pod: inside, when the pod is redirected."""
-        address = inside_ip(self.ip(pod)) if sidecar else self.ip(pod)
-        server = ThreadingHTTPServer((address, listen_port(port)), EchoHTTP)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        self._closing += [server.server_close, server.shutdown]
+        """An HTTP application of a pod."""
+        self._serve(ThreadingHTTPServer((self.app_ip(pod, sidecar=sidecar), listen_port(port)), EchoHTTP))
 
     def https_app(self, pod: str, port: int, leaf: Leaf, *, sidecar: bool = True) -> None:
         """An application of a pod that speaks TLS of its own, and HTTP in it."""
-        address = inside_ip(self.ip(pod)) if sidecar else self.ip(pod)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(leaf.chain_pem + leaf.key_pem)
-            file.flush()
-            context.load_cert_chain(file.name)
-        server = _QuietServer((address, listen_port(port)), EchoHTTP)
+        context = _shown(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), leaf)
+        server = QuietServer((self.app_ip(pod, sidecar=sidecar), listen_port(port)), EchoHTTP)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        self._serve(server)
+
+    def _serve(self, server: ThreadingHTTPServer) -> None:
+        in_thread(server)
         self._closing += [server.server_close, server.shutdown]
 
-    def tcp_app(self, pod: str, port: int, *, sidecar: bool = True) -> None:
-        """A TCP application of a pod: inside, when the pod is redirected."""
-        address = inside_ip(self.ip(pod)) if sidecar else self.ip(pod)
-        self._closing.append(EchoTCP(address, listen_port(port)).close)
+    def tcp_app(self, pod: str, port: int, *, sidecar: bool = True, answers: type[EchoTCP] = EchoTCP) -> None:
+        """A TCP application of a pod."""
+        self._closing.append(answers(self.app_ip(pod, sidecar=sidecar), listen_port(port)).close)
 
     def _start_proxy(self, name: str, namespace: str) -> None:
         home = self.directory / name
@@ -505,9 +503,13 @@ def _context(leaf: Leaf | None, alpn: tuple[str, ...]) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_NONE
     if alpn:
         context.set_alpn_protocols(list(alpn))
-    if leaf:
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(leaf.chain_pem + leaf.key_pem)
-            file.flush()
-            context.load_cert_chain(file.name)
+    return _shown(context, leaf) if leaf else context
+
+
+def _shown(context: ssl.SSLContext, leaf: Leaf) -> ssl.SSLContext:
+    """The context, with a certificate to show."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(leaf.chain_pem + leaf.key_pem)
+        file.flush()
+        context.load_cert_chain(file.name)
     return context

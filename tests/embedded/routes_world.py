@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from labkit.embedded.addresses import captured_ip
 from tests.embedded.envoy_world import Curled, Mesh, curl, wait_for
 
 Object = dict[str, Any]
@@ -15,8 +15,15 @@ HOST = "reviews.foo.svc.cluster.local"
 SUBSETS = [{"name": version, "labels": {"version": version}} for version in ("v1", "v2")]
 
 
+@contextmanager
+def routed_mesh(name: str) -> Iterator[Mesh]:
+    """Pods, services and applications, up while the block lasts."""
+    with Mesh(name) as mesh:
+        build(mesh)
+        yield mesh
+
+
 def build(mesh: Mesh) -> None:
-    """Pods, services and applications."""
     for version in ("v1", "v2"):
         mesh.pod(f"reviews-{version}", ports=(HTTP, TCP), labels={"app": "reviews", "version": version})
         mesh.http_app(f"reviews-{version}", HTTP)
@@ -31,22 +38,12 @@ def build(mesh: Mesh) -> None:
 
 def clean_up(mesh: Mesh) -> None:
     """Remove all rules and routes, and wait until nobody follows them."""
-    for kind in ("VirtualService", "DestinationRule"):
-        for one in mesh.state.configs(kind):
-            metadata = {"name": one.meta.name, "namespace": one.meta.namespace}
-            mesh.state.on_config(kind, "DELETED", {"metadata": metadata})
-    mesh.push()
+    mesh.remove("VirtualService", "DestinationRule")
     wait_for("the default route", lambda: call(mesh, "/clean").status == 200)
 
 
-def apply(mesh: Mesh, kind: str, spec: Object, *, name: str = "test", namespace: str = "foo") -> None:
-    metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    mesh.state.on_config(kind, "ADDED", {"kind": kind, "metadata": metadata, "spec": spec})
-    mesh.push()
-
-
 def route(mesh: Mesh, *http: Object, **spec: Any) -> None:
-    apply(mesh, "VirtualService", {"hosts": ["reviews"], "http": list(http), **spec})
+    mesh.apply("VirtualService", {"hosts": ["reviews"], "http": list(http), **spec})
 
 
 def to(subset: str = "", weight: int | None = None, host: str = "reviews", **more: Any) -> Object:
@@ -55,8 +52,7 @@ def to(subset: str = "", weight: int | None = None, host: str = "reviews", **mor
 
 
 def call(mesh: Mesh, path: str = "/", *options: str, service: str = "reviews") -> Curled:
-    address = mesh.state.snapshot().services["foo", service].cluster_ip
-    return curl(captured_ip(mesh.ip("sleep"), address), HTTP, path, *options)
+    return curl(mesh.seen_from("sleep", service), HTTP, path, *options)
 
 
 def version(answer: Curled) -> str:

@@ -16,13 +16,10 @@ from tests.embedded.envoy_world import Curled, Mesh, curl, wait_for
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     """A sidecar and a gateway."""
-    mesh = Mesh("admin")
-    try:
+    with Mesh("admin") as mesh:
         mesh.pod("web", ports=(8001,))
         mesh.pod("door", gateway=True)
         yield mesh
-    finally:
-        mesh.close()
 
 
 def admin(mesh: Mesh, path: str, *options: str, pod: str = "web") -> Curled:

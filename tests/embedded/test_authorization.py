@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from labkit.embedded.addresses import captured_ip
 from labkit.policy.authorization import Request, authorize, parse_authorization_policy
 from labkit.policy.workload import workload_from_pod
-from tests.embedded.envoy_world import Curled, Mesh, curl, talk, wait_for
+from tests.embedded.envoy_world import Curled, Mesh, curl, talk, wait_for, written
 
 Object = dict[str, Any]
 HTTP, TCP = 8001, 8002
@@ -21,32 +20,22 @@ SLEEP = "cluster.local/ns/foo/sa/sleep"
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     """A server for HTTP and TCP, and a client of the mesh; curl itself is a client without a sidecar."""
-    mesh = Mesh("authz")
-    try:
-        mesh.pod("httpbin", ports=(HTTP, TCP))
+    with Mesh("authz") as mesh:
+        mesh.server("httpbin", http=(HTTP,), tcp=(TCP,))
         mesh.pod("sleep")
-        mesh.service("httpbin", {"port": HTTP, "name": "http"}, {"port": TCP, "name": "tcp"})
-        mesh.http_app("httpbin", HTTP)
-        mesh.tcp_app("httpbin", TCP)
         mesh.push()
         wait_for("the service", lambda: from_the_mesh(mesh).status == 200)
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(autouse=True)
 def clean(mesh: Mesh) -> Iterator[None]:
     yield
-    for one in mesh.state.configs("AuthorizationPolicy"):
-        metadata = {"name": one.meta.name, "namespace": one.meta.namespace}
-        mesh.state.on_config("AuthorizationPolicy", "DELETED", {"metadata": metadata})
-    mesh.push()
+    mesh.remove("AuthorizationPolicy")
 
 
 def policy(spec: Object, name: str = "test", namespace: str = "foo", **annotations: str) -> Object:
-    metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    return {"metadata": {**metadata, "annotations": annotations}, "spec": spec}
+    return written("AuthorizationPolicy", spec, name=name, namespace=namespace, **annotations)
 
 
 def apply(mesh: Mesh, *policies: Object) -> None:
@@ -59,8 +48,7 @@ def apply(mesh: Mesh, *policies: Object) -> None:
 
 
 def from_the_mesh(mesh: Mesh, path: str = "/", *options: str) -> Curled:
-    address = mesh.state.snapshot().services["foo", "httpbin"].cluster_ip
-    return curl(captured_ip(mesh.ip("sleep"), address), HTTP, path, *options)
+    return curl(mesh.seen_from("sleep", "httpbin"), HTTP, path, *options)
 
 
 def from_outside(mesh: Mesh, path: str = "/", *options: str) -> Curled:

@@ -13,17 +13,12 @@ from tests.embedded.test_metrics import HTTP, count, from_the_mesh
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
-    mesh = Mesh("counting")
-    try:
-        mesh.pod("httpbin", ports=(HTTP,))
+    with Mesh("counting") as mesh:
+        mesh.server("httpbin", http=(HTTP,))
         mesh.pod("sleep")
-        mesh.service("httpbin", {"port": HTTP, "name": "http"})
-        mesh.http_app("httpbin", HTTP)
         mesh.push()
         wait_for("the service", lambda: from_the_mesh(mesh).status == 200)
         yield mesh
-    finally:
-        mesh.close()
 
 
 def protected(mesh: Mesh, policy: str) -> float:

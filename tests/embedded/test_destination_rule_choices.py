@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import socket
 import threading
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from labkit.embedded.addresses import captured_ip, listen_port
+from labkit.embedded.addresses import listen_port
 from labkit.pki import CertificateAuthority
 from tests.embedded.envoy_world import Mesh, curl, talk, wait_for
 from tests.embedded.routes_world import (
@@ -20,12 +19,11 @@ from tests.embedded.routes_world import (
     HTTP,
     TCP,
     Object,
-    apply,
     becomes,
-    build,
     call,
     clean_up,
     route,
+    routed_mesh,
     to,
     version,
     versions,
@@ -36,12 +34,8 @@ TLS_PORT = 8443
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
-    mesh = Mesh("choices")
-    try:
-        build(mesh)
+    with routed_mesh("choices") as mesh:
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +45,7 @@ def clean(mesh: Mesh) -> Iterator[None]:
 
 
 def rule(mesh: Mesh, policy: Object, *, host: str = "reviews", **spec: Any) -> None:
-    apply(mesh, "DestinationRule", {"host": host, "trafficPolicy": policy, **spec})
+    mesh.apply("DestinationRule", {"host": host, "trafficPolicy": policy, **spec})
 
 
 def hashed(**settings: Any) -> Object:
@@ -59,8 +53,7 @@ def hashed(**settings: Any) -> Object:
 
 
 def cluster(mesh: Mesh, subset: str = "", port: int = HTTP) -> Object:
-    name = f"outbound|{port}|{subset}|{HOST}"
-    return next(one for one in mesh.sidecars["sleep"].config("active_clusters") if one["name"] == name)
+    return mesh.sidecars["sleep"].cluster(port, HOST, subset)
 
 
 def header(value: int) -> tuple[str, tuple[str, ...]]:
@@ -139,7 +132,7 @@ def test_retries_of_a_hashed_request_stay_with_its_server(mesh: Mesh) -> None:
 
 
 def test_connections_from_one_source_meet_one_server(mesh: Mesh) -> None:
-    address = captured_ip(mesh.ip("sleep"), mesh.state.snapshot().services["foo", "reviews"].cluster_ip)
+    address = mesh.seen_from("sleep", "reviews")
 
     def connections() -> dict[str, int]:
         return {
@@ -194,8 +187,7 @@ def relay(address: str, port: int, target: tuple[str, int]) -> Iterator[Counter[
 
 @pytest.mark.parametrize("routed", [False, True])
 def test_passthrough_calls_what_the_application_called(mesh: Mesh, routed: bool) -> None:
-    cluster_ip = mesh.state.snapshot().services["foo", "reviews"].cluster_ip
-    with relay(cluster_ip, listen_port(HTTP), (mesh.ip("reviews-v1"), listen_port(HTTP))) as asked:
+    with relay(mesh.cluster_ip("reviews"), listen_port(HTTP), (mesh.ip("reviews-v1"), listen_port(HTTP))) as asked:
         assert versions(mesh, 20).keys() == {"v1", "v2"}
         assert not asked, "the proxy chooses among the endpoints itself"
         if routed:
@@ -211,12 +203,6 @@ def test_passthrough_calls_what_the_application_called(mesh: Mesh, routed: bool)
 # Certificates from Secrets
 
 
-def secret(mesh: Mesh, event: str = "ADDED", **data: bytes) -> None:
-    encoded = {key.replace("_", "."): base64.b64encode(value).decode() for key, value in data.items()}
-    mesh.state.on_secret(event, {"metadata": {"name": "client-credential", "namespace": "foo"}, "data": encoded})
-    mesh.push()
-
-
 @pytest.fixture(scope="module")
 def outside(mesh: Mesh) -> CertificateAuthority:
     """A server without a sidecar that speaks TLS of its own."""
@@ -229,9 +215,7 @@ def outside(mesh: Mesh) -> CertificateAuthority:
 
 
 def status(mesh: Mesh, client: str = "sleep") -> int:
-    address = mesh.state.snapshot().services["foo", "outside"].cluster_ip
-    host = ("-H", "Host: outside.foo.svc.cluster.local")
-    return curl(captured_ip(mesh.ip(client), address), TLS_PORT, "/", *host).status
+    return curl(mesh.seen_from(client, "outside"), TLS_PORT, "/", "-H", "Host: outside.foo.svc.cluster.local").status
 
 
 def test_a_sidecar_takes_the_authority_from_a_secret_if_the_rule_selects_it(
@@ -243,12 +227,12 @@ def test_a_sidecar_takes_the_authority_from_a_secret_if_the_rule_selects_it(
         "connectionPool": {"http": {"maxRequestsPerConnection": 1}},
     }
     selected = {"workloadSelector": {"matchLabels": {"app": "sleep"}}}
-    secret(mesh, ca_crt=outside.root_pem)
+    mesh.secret("client-credential", ca_crt=outside.root_pem)
     rule(mesh, own, host="outside", **selected)
     wait_for("TLS", lambda: status(mesh) == 200)
-    secret(mesh, ca_crt=CertificateAuthority.self_signed("a stranger").root_pem)
+    mesh.secret("client-credential", ca_crt=CertificateAuthority.self_signed("a stranger").root_pem)
     wait_for("the other authority", lambda: status(mesh) == 503)
-    secret(mesh, ca_crt=outside.root_pem)
+    mesh.secret("client-credential", ca_crt=outside.root_pem)
     wait_for("TLS again", lambda: status(mesh) == 200)
     rule(mesh, own, host="outside")
     wait_for("plaintext, which the server does not speak", lambda: status(mesh) in (502, 503))

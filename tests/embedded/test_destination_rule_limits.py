@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,9 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from labkit.embedded.addresses import captured_ip, listen_port
+from labkit.embedded.addresses import listen_port
 from labkit.pki import CertificateAuthority
-from tests.embedded.envoy_world import Curled, EchoHTTP, Mesh, curl, talk, wait_for
+from tests.embedded.echoes import EchoHTTP, QuietServer, running
+from tests.embedded.envoy_world import Curled, Mesh, curl, talk, wait_for
 
 Object = dict[str, Any]
 HTTP, TCP, TLS, GRPC = 8001, 8002, 8443, 8004
@@ -34,9 +33,7 @@ CLIENT = CA.issue(common_name="gateway")
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """A server with a sidecar, one without, one that asks for certificates, a client and an egress gateway."""
-    mesh = Mesh("limits")
-    server = asking(mesh, tmp_path_factory.mktemp("server"))
-    try:
+    with Mesh("limits") as mesh, running(asking(mesh, tmp_path_factory.mktemp("server"))):
         mesh.pod("inside", ports=(TCP,))
         mesh.tcp_app("inside", TCP)
         mesh.pod("naked", ports=(TCP,), sidecar=False)
@@ -49,10 +46,6 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         mesh.push()
         wait_for("the service", lambda: answer(mesh, "inside") == b"echo:ping")
         yield mesh
-    finally:
-        mesh.close()
-        server.shutdown()
-        server.server_close()
 
 
 def asking(mesh: Mesh, directory: Path) -> ThreadingHTTPServer:
@@ -64,17 +57,9 @@ def asking(mesh: Mesh, directory: Path) -> ThreadingHTTPServer:
     context.load_cert_chain(directory / "server.pem")
     context.load_verify_locations(cadata=CA.root_pem.decode())
     context.verify_mode = ssl.CERT_OPTIONAL
-    server = Quiet((mesh.ip("secured"), listen_port(TLS)), Greeter)
+    server = QuietServer((mesh.ip("secured"), listen_port(TLS)), Greeter)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     return server
-
-
-class Quiet(ThreadingHTTPServer):
-    """Says nothing of handshakes that are broken off."""
-
-    def handle_error(self, *_: object) -> None:
-        pass
 
 
 class Greeter(EchoHTTP):
@@ -90,34 +75,19 @@ class Greeter(EchoHTTP):
 @pytest.fixture(autouse=True)
 def clean(mesh: Mesh) -> Iterator[None]:
     yield
-    for kind in ("DestinationRule", "VirtualService", "Gateway"):
-        for one in mesh.state.configs(kind):
-            metadata = {"name": one.meta.name, "namespace": one.meta.namespace}
-            mesh.state.on_config(kind, "DELETED", {"metadata": metadata})
-    mesh.push()
-
-
-def apply(mesh: Mesh, kind: str, spec: Object, name: str = "test", namespace: str = "foo") -> None:
-    metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    mesh.state.on_config(kind, "ADDED", {"kind": kind, "metadata": metadata, "spec": spec})
-    mesh.push()
+    mesh.remove("DestinationRule", "VirtualService", "Gateway")
 
 
 def rule(mesh: Mesh, host: str, **policy: Any) -> None:
-    apply(mesh, "DestinationRule", {"host": host, "trafficPolicy": policy})
-
-
-def seen_at(mesh: Mesh, service: str, client: str = "sleep") -> str:
-    return captured_ip(mesh.ip(client), mesh.state.snapshot().services["foo", service].cluster_ip)
+    mesh.apply("DestinationRule", {"host": host, "trafficPolicy": policy})
 
 
 def answer(mesh: Mesh, service: str) -> bytes:
-    return talk(seen_at(mesh, service), TCP, b"ping", tls=False)[0]
+    return talk(mesh.seen_from("sleep", service), TCP, b"ping", tls=False)[0]
 
 
 def cluster(mesh: Mesh, service: str, port: int) -> Object:
-    name = f"outbound|{port}||{service}.foo.svc.cluster.local"
-    return next(one for one in mesh.sidecars["sleep"].config("active_clusters") if one["name"] == name)
+    return mesh.sidecars["sleep"].cluster(port, f"{service}.foo.svc.cluster.local")
 
 
 # Time
@@ -125,7 +95,7 @@ def cluster(mesh: Mesh, service: str, port: int) -> Object:
 
 def stays_open(mesh: Mesh, *, talking: bool, seconds: float = 1.0) -> bool:
     """Whether a connection is still there after a while, with or without bytes on it."""
-    with socket.create_connection((seen_at(mesh, "inside"), TCP), timeout=5) as connection:
+    with socket.create_connection((mesh.seen_from("sleep", "inside"), TCP), timeout=5) as connection:
         connection.settimeout(0.05)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -203,7 +173,7 @@ def revoked(*certificates: x509.Certificate) -> bytes:
 
 def test_a_server_whose_certificate_is_revoked_is_not_spoken_to(mesh: Mesh, tmp_path: Path) -> None:
     def status() -> int:
-        return curl(seen_at(mesh, "secured"), TLS, "/", "-H", f"Host: {NAME}").status
+        return curl(mesh.seen_from("sleep", "secured"), TLS, "/", "-H", f"Host: {NAME}").status
 
     _, certificate = talk(mesh.ip("secured"), TLS, b"GET / HTTP/1.0\r\n\r\n", sni=NAME)
     assert certificate is not None
@@ -218,18 +188,12 @@ def test_a_server_whose_certificate_is_revoked_is_not_spoken_to(mesh: Mesh, tmp_
 # An egress gateway
 
 
-def secret(mesh: Mesh, **data: bytes) -> None:
-    encoded = {key.replace("_", "."): base64.b64encode(value).decode() for key, value in data.items()}
-    mesh.state.on_secret("ADDED", {"metadata": {"name": "client-credential", "namespace": ROOT}, "data": encoded})
-    mesh.push()
-
-
 def test_a_gateway_originates_mutual_tls_with_a_certificate_from_a_secret(mesh: Mesh) -> None:
     """https://istio.io/latest/docs/tasks/traffic-management/egress/egress-gateway-tls-origination"""
     port = {"number": 8080, "name": "http", "protocol": "HTTP"}
-    apply(mesh, "Gateway", {"selector": LABELS, "servers": [{"port": port, "hosts": ["*"]}]})
+    mesh.apply("Gateway", {"selector": LABELS, "servers": [{"port": port, "hosts": ["*"]}]})
     to = {"destination": {"host": NAME, "port": {"number": TLS}}}
-    apply(mesh, "VirtualService", {"hosts": [NAME], "gateways": ["test"], "http": [{"route": [to]}]})
+    mesh.apply("VirtualService", {"hosts": [NAME], "gateways": ["test"], "http": [{"route": [to]}]})
 
     def visit() -> Curled:
         return curl(mesh.ip("egress"), 8080, "/", "-H", f"Host: {NAME}")
@@ -237,13 +201,19 @@ def test_a_gateway_originates_mutual_tls_with_a_certificate_from_a_secret(mesh: 
     def says(mode: str) -> None:
         tls = {"mode": mode, "credentialName": "client-credential", "sni": NAME}
         policy: Object = {"tls": tls, "connectionPool": {"http": {"maxRequestsPerConnection": 1}}}
-        apply(mesh, "DestinationRule", {"host": NAME, "trafficPolicy": policy}, namespace=ROOT)
+        mesh.apply("DestinationRule", {"host": NAME, "trafficPolicy": policy}, namespace=ROOT)
 
     says("SIMPLE")
     wait_for("503: there is no Secret to verify the server with", lambda: visit().status == 503)
-    secret(mesh, tls_crt=CLIENT.chain_pem, tls_key=CLIENT.key_pem, ca_crt=CA.root_pem)
+    mesh.secret("client-credential", ROOT, tls_crt=CLIENT.chain_pem, tls_key=CLIENT.key_pem, ca_crt=CA.root_pem)
     wait_for("403: the server is verified, and asks in vain", lambda: visit().status == 403)
     says("MUTUAL")
     wait_for("200: it is shown the certificate", lambda: visit().status == 200)
-    secret(mesh, tls_crt=CLIENT.chain_pem, tls_key=CLIENT.key_pem, ca_crt=CertificateAuthority.self_signed().root_pem)
+    mesh.secret(
+        "client-credential",
+        ROOT,
+        tls_crt=CLIENT.chain_pem,
+        tls_key=CLIENT.key_pem,
+        ca_crt=CertificateAuthority.self_signed().root_pem,
+    )
     wait_for("503: another authority", lambda: visit().status == 503)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from labkit.embedded.addresses import captured_ip
 from labkit.policy.calls import call_service, predict_call
 from labkit.policy.workload import workload_from_pod
 from tests.embedded.envoy_world import Curled, Mesh, curl, wait_for
@@ -20,36 +19,22 @@ HTTP = 8001
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     """A server with a sidecar, one without, and a client."""
-    mesh = Mesh("rules")
-    try:
-        mesh.pod("inside", ports=(HTTP,), labels={"version": "v1"})
-        mesh.pod("outside", ports=(HTTP,), sidecar=False)
+    with Mesh("rules") as mesh:
+        mesh.server("inside", http=(HTTP,), labels={"version": "v1"})
+        mesh.server("outside", http=(HTTP,), sidecar=False)
         mesh.pod("sleep")
-        mesh.service("inside", {"port": HTTP, "name": "http"})
-        mesh.service("outside", {"port": HTTP, "name": "http"})
-        mesh.http_app("inside", HTTP)
-        mesh.http_app("outside", HTTP, sidecar=False)
         mesh.push()
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(autouse=True)
 def clean(mesh: Mesh) -> Iterator[None]:
     yield
-    for one in mesh.state.configs("DestinationRule"):
-        mesh.state.on_config(
-            "DestinationRule", "DELETED", {"metadata": {"name": one.meta.name, "namespace": one.meta.namespace}}
-        )
-    mesh.no_policy()
+    mesh.remove("DestinationRule", "PeerAuthentication")
 
 
 def apply(mesh: Mesh, host: str, *, namespace: str = "foo", name: str = "test", **spec: Any) -> None:
-    metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    obj = {"kind": "DestinationRule", "metadata": metadata, "spec": {"host": host, **spec}}
-    mesh.state.on_config("DestinationRule", "ADDED", obj)
-    mesh.push()
+    mesh.apply("DestinationRule", {"host": host, **spec}, namespace=namespace, name=name)
 
 
 def tls(mode: str, **more: Any) -> Object:
@@ -57,8 +42,7 @@ def tls(mode: str, **more: Any) -> Object:
 
 
 def call(mesh: Mesh, service: str) -> Curled:
-    address = mesh.state.snapshot().services["foo", service].cluster_ip
-    return curl(captured_ip(mesh.ip("sleep"), address), HTTP)
+    return curl(mesh.seen_from("sleep", service), HTTP)
 
 
 def seen(mesh: Mesh, service: str) -> str:
@@ -70,8 +54,7 @@ def seen(mesh: Mesh, service: str) -> str:
 
 
 def cluster_of(mesh: Mesh, service: str, subset: str = "") -> Object:
-    name = f"outbound|{HTTP}|{subset}|{service}.foo.svc.cluster.local"
-    return next(one for one in mesh.sidecars["sleep"].config("active_clusters") if one["name"] == name)
+    return mesh.sidecars["sleep"].cluster(HTTP, f"{service}.foo.svc.cluster.local", subset)
 
 
 ROWS = [

@@ -22,8 +22,7 @@ GET = b"GET / HTTP/1.1\r\nHost: httpbin\r\n\r\n"
 @pytest.fixture
 def mesh() -> Iterator[Mesh]:
     """A server and a client."""
-    mesh = Mesh("changes")
-    try:
+    with Mesh("changes") as mesh:
         mesh.pod("httpbin", ports=(AUTO, HTTP))
         mesh.pod("sleep")
         mesh.service("httpbin", {"port": AUTO, "name": "any"}, {"port": HTTP, "name": "http"})
@@ -32,13 +31,10 @@ def mesh() -> Iterator[Mesh]:
         mesh.push()
         wait_for("the service", lambda: curl(address_of(mesh), AUTO).status == 200)
         yield mesh
-    finally:
-        mesh.close()
 
 
 def address_of(mesh: Mesh) -> str:
-    service = mesh.state.snapshot().services["foo", "httpbin"]
-    return mesh.seen_from("sleep", {"spec": {"clusterIP": service.cluster_ip}})
+    return mesh.seen_from("sleep", "httpbin")
 
 
 def kept(address: str, port: int) -> HTTPConnection:
@@ -148,8 +144,7 @@ def test_a_new_service_and_a_new_port_disturb_nobody(mesh: Mesh) -> None:
             mesh.push()
             time.sleep(0.05)
     assert not load.failed
-    snapshot = mesh.state.snapshot()
-    more = mesh.seen_from("sleep", {"spec": {"clusterIP": snapshot.services["foo", "more-4"].cluster_ip}})
+    more = mesh.seen_from("sleep", "more-4")
     wait_for("the new service", lambda: curl(more, 9004).status == 200)
 
 
@@ -218,9 +213,7 @@ def test_an_open_tcp_connection_and_a_slow_request_survive_a_change_of_endpoints
     mesh.tcp_app("httpbin", tcp)
     mesh.service("stream", {"port": tcp, "name": "tcp"}, app="httpbin")
     mesh.push()
-    stream = mesh.seen_from(
-        "sleep", {"spec": {"clusterIP": mesh.state.snapshot().services["foo", "stream"].cluster_ip}}
-    )
+    stream = mesh.seen_from("sleep", "stream")
     wait_for("the service", lambda: talk(stream, tcp, b"hello", tls=False)[0] == b"echo:hello")
     slow = Mesh.in_background(lambda: curl(address_of(mesh), HTTP, "/slow"))
     with socket.create_connection((stream, tcp), timeout=5) as connection:

@@ -20,16 +20,11 @@ SERVER = ("foo", "httpbin")
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Mesh]:
-    world = Mesh("delivery")
-    try:
-        world.pod("httpbin", ports=(HTTP,))
+    with Mesh("delivery") as world:
+        world.server("httpbin", http=(HTTP,))
         world.pod("sleep")
-        world.http_app("httpbin", HTTP)
-        world.service("httpbin", {"name": "http", "port": HTTP})
         world.push()
         yield world
-    finally:
-        world.close()
 
 
 @pytest.fixture

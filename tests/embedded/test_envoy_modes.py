@@ -22,8 +22,7 @@ AUTO, HTTP, TCP, UNSERVED = 8000, 8001, 8002, 8003
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     """A server with a port of each kind, a client with a sidecar, and a server without one."""
-    mesh = Mesh("modes")
-    try:
+    with Mesh("modes") as mesh:
         mesh.pod("httpbin", ports=(AUTO, HTTP, TCP, UNSERVED))
         mesh.pod("sleep")
         mesh.pod("legacy", sidecar=False, ports=(AUTO,))
@@ -39,15 +38,8 @@ def mesh() -> Iterator[Mesh]:
         mesh.tcp_app("httpbin", TCP)
         mesh.http_app("legacy", AUTO, sidecar=False)
         mesh.push()
-        wait_for("the service", lambda: curl(mesh.seen_from("sleep", SERVICE(mesh)), AUTO).status == 200)
+        wait_for("the service", lambda: curl(mesh.seen_from("sleep", "httpbin"), AUTO).status == 200)
         yield mesh
-    finally:
-        mesh.close()
-
-
-def SERVICE(mesh: Mesh, name: str = "httpbin") -> dict[str, object]:
-    service = mesh.state.snapshot().services["foo", name]
-    return {"spec": {"clusterIP": service.cluster_ip}}
 
 
 def set_mode(mesh: Mesh, mode: str) -> None:
@@ -116,7 +108,7 @@ def test_a_naked_client_of_a_strict_port_is_reset_in_curls_words(mesh: Mesh) -> 
 @pytest.mark.parametrize("port", [AUTO, HTTP])
 def test_a_sidecar_passes_strict_and_the_application_is_told_who_calls(mesh: Mesh, port: int) -> None:
     set_mode(mesh, "STRICT")
-    answer = curl(mesh.seen_from("sleep", SERVICE(mesh)), port)
+    answer = curl(mesh.seen_from("sleep", "httpbin"), port)
     assert answer.status == 200
     assert answer.caller == "spiffe://cluster.local/ns/foo/sa/sleep"
     assert answer.json["from"] == "127.0.0.6"
@@ -130,7 +122,7 @@ def test_plaintext_under_permissive_names_no_caller(mesh: Mesh) -> None:
 
 def test_a_sidecar_reaches_a_tcp_port_under_strict(mesh: Mesh) -> None:
     set_mode(mesh, "STRICT")
-    address = mesh.seen_from("sleep", SERVICE(mesh))
+    address = mesh.seen_from("sleep", "httpbin")
     assert talk(address, TCP, b"hello", tls=False)[0] == b"echo:hello"
     assert talk(mesh.ip("httpbin"), TCP, b"hello", tls=False)[0] == b""
 
@@ -186,7 +178,7 @@ def test_the_server_presents_its_service_account(mesh: Mesh) -> None:
 
 def test_auto_mtls_sends_plaintext_to_a_server_without_a_sidecar(mesh: Mesh) -> None:
     set_mode(mesh, "STRICT")
-    answer = curl(mesh.seen_from("sleep", SERVICE(mesh, "legacy")), AUTO)
+    answer = curl(mesh.seen_from("sleep", "legacy"), AUTO)
     assert (answer.status, answer.caller) == (200, "")
     assert answer.json["from"] == mesh.ip("sleep"), "the client's proxy sends from the client's address"
 
@@ -197,7 +189,7 @@ def test_one_disabled_port_of_a_strict_workload_takes_plaintext_and_clients_foll
     try:
         wait_for("the port to open", lambda: curl(mesh.ip("httpbin"), AUTO).status == 200)
         assert curl(mesh.ip("httpbin"), HTTP).exit_code == 56
-        sleep = mesh.seen_from("sleep", SERVICE(mesh))
+        sleep = mesh.seen_from("sleep", "httpbin")
         wait_for("clients to send plaintext", lambda: curl(sleep, AUTO).caller == "")
         assert curl(sleep, HTTP).caller == "spiffe://cluster.local/ns/foo/sa/sleep"
     finally:
@@ -209,7 +201,7 @@ def test_a_strict_workload_in_a_disabled_namespace_refuses_auto_mtls_clients(mes
     mesh.policy("DISABLE")
     mesh.policy("STRICT", name="strict", app="httpbin")
     try:
-        sleep = mesh.seen_from("sleep", SERVICE(mesh))
+        sleep = mesh.seen_from("sleep", "httpbin")
         wait_for("the clash", lambda: curl(sleep, HTTP).status == 503)
         assert "upstream connect error or disconnect/reset before headers" in curl(sleep, HTTP).body
     finally:
@@ -224,7 +216,7 @@ def test_a_server_with_another_identity_than_expected_is_not_spoken_to(mesh: Mes
     By TCP, because each connection there is a new one to the server, too.
     """
     set_mode(mesh, "STRICT")
-    sleep = mesh.seen_from("sleep", SERVICE(mesh))
+    sleep = mesh.seen_from("sleep", "httpbin")
     assert talk(sleep, TCP, b"hello", tls=False)[0] == b"echo:hello"
     pod = mesh.state.sidecars["foo", "httpbin"]
     try:
@@ -261,7 +253,7 @@ def test_a_refused_connection_is_logged_as_filter_chain_not_found(mesh: Mesh) ->
 
 def test_an_answered_request_is_logged_in_istios_format(mesh: Mesh) -> None:
     set_mode(mesh, "STRICT")
-    curl(mesh.seen_from("sleep", SERVICE(mesh)), HTTP, "/logged")
+    curl(mesh.seen_from("sleep", "httpbin"), HTTP, "/logged")
     sni = f"outbound_.{HTTP}_._.httpbin.foo.svc.cluster.local default"
 
     def line() -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from labkit.embedded.addresses import captured_ip
 from tests.embedded.envoy_world import Curled, Mesh, curl, wait_for
 
 Object = dict[str, Any]
@@ -21,8 +20,7 @@ HTTP, ADMIN = 8001, 8002
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     """A server with two services of its own, and a client."""
-    mesh = Mesh("kinds")
-    try:
+    with Mesh("kinds") as mesh:
         mesh.pod("httpbin", ports=(HTTP, ADMIN))
         mesh.pod("sleep")
         mesh.service("httpbin", {"port": HTTP, "name": "http"})
@@ -31,31 +29,17 @@ def mesh() -> Iterator[Mesh]:
             mesh.http_app("httpbin", port)
         mesh.push()
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(autouse=True)
 def clean(mesh: Mesh) -> Iterator[None]:
     """Each test takes away what it applied."""
     yield
-    for kind in ("Sidecar", "EnvoyFilter", "WasmPlugin"):
-        for one in mesh.state.configs(kind):
-            mesh.state.on_config(
-                kind, "DELETED", {"metadata": {"name": one.meta.name, "namespace": one.meta.namespace}}
-            )
-    mesh.push()
-
-
-def apply(mesh: Mesh, kind: str, spec: Object, *, namespace: str = "foo", name: str = "test") -> None:
-    metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    mesh.state.on_config(kind, "ADDED", {"kind": kind, "metadata": metadata, "spec": spec})
-    mesh.push()
+    mesh.remove("Sidecar", "EnvoyFilter", "WasmPlugin")
 
 
 def call(mesh: Mesh, service: str = "httpbin", port: int = HTTP, *options: str) -> Curled:
-    address = mesh.state.snapshot().services["foo", service].cluster_ip
-    return curl(captured_ip(mesh.ip("sleep"), address), port, "/", *options)
+    return curl(mesh.seen_from("sleep", service), port, "/", *options)
 
 
 def becomes(mesh: Mesh, what: str, is_so: Callable[[Curled], bool], service: str = "httpbin") -> None:
@@ -92,7 +76,7 @@ def insert_lua(context: str, operation: str = "INSERT_BEFORE", **match: Any) -> 
 
 def test_an_inserted_filter_runs_at_the_server_and_ends_with_its_object(mesh: Mesh) -> None:
     becomes(mesh, "an answer without the header", lambda seen: seen.status == 200 and "x-lua" not in seen.body)
-    apply(mesh, "EnvoyFilter", {"workloadSelector": {"labels": {"app": "httpbin"}}, **insert_lua("SIDECAR_INBOUND")})
+    mesh.apply("EnvoyFilter", {"workloadSelector": {"labels": {"app": "httpbin"}}, **insert_lua("SIDECAR_INBOUND")})
     becomes(mesh, "the header of the filter", header("x-lua", "was-here"))
     (http,) = {
         tuple(one["name"] for one in filter_["typed_config"]["http_filters"])
@@ -101,8 +85,7 @@ def test_an_inserted_filter_runs_at_the_server_and_ends_with_its_object(mesh: Me
         if filter_["name"].endswith("http_connection_manager")
     }
     assert http[0] == "envoy.filters.http.lua", "without a filter to stand beside, it comes first"
-    mesh.state.on_config("EnvoyFilter", "DELETED", {"metadata": {"name": "test", "namespace": "foo"}})
-    mesh.push()
+    mesh.remove("EnvoyFilter")
     becomes(mesh, "the header to go", lambda seen: seen.status == 200 and "x-lua" not in seen.body)
 
 
@@ -118,9 +101,9 @@ def test_an_inserted_filter_runs_at_the_server_and_ends_with_its_object(mesh: Me
     ids=["another workload", "another namespace", "another context", "another port", "another listener"],
 )
 def test_a_filter_for_others_changes_nothing_here(mesh: Mesh, spec: Object, namespace: str) -> None:
-    apply(mesh, "EnvoyFilter", spec, namespace=namespace)
+    mesh.apply("EnvoyFilter", spec, namespace=namespace)
     # What does arrive afterwards, in the same way, shows that this one had its time.
-    apply(mesh, "EnvoyFilter", merge_timeout("4s"), name="marker")
+    mesh.apply("EnvoyFilter", merge_timeout("4s"), name="marker")
     wait_for("the marker", lambda: cluster_of(mesh, "sleep")["connect_timeout"] == "4s")
     assert "x-lua" not in call(mesh, "httpbin", HTTP, "-i").body
 
@@ -133,21 +116,20 @@ def merge_timeout(value: str) -> Object:
 
 
 def cluster_of(mesh: Mesh, pod: str, service: str = "httpbin") -> Object:
-    name = f"outbound|{HTTP}||{service}.foo.svc.cluster.local"
-    return next(one for one in mesh.sidecars[pod].config("active_clusters") if one["name"] == name)
+    return mesh.sidecars[pod].cluster(HTTP, f"{service}.foo.svc.cluster.local")
 
 
 def test_a_merge_replaces_a_value_in_the_matching_cluster_alone(mesh: Mesh) -> None:
-    apply(mesh, "EnvoyFilter", merge_timeout("3s"))
+    mesh.apply("EnvoyFilter", merge_timeout("3s"))
     wait_for("the new timeout", lambda: cluster_of(mesh, "sleep")["connect_timeout"] == "3s")
     assert cluster_of(mesh, "sleep", "other")["connect_timeout"] == "10s"
     assert call(mesh).status == 200
 
 
 def test_of_two_filters_the_one_with_the_higher_priority_has_the_last_word(mesh: Mesh) -> None:
-    apply(mesh, "EnvoyFilter", {**merge_timeout("3s"), "priority": 5}, name="a")
-    apply(mesh, "EnvoyFilter", {**merge_timeout("2s"), "priority": -5}, name="b")
-    apply(mesh, "EnvoyFilter", merge_timeout("1s"), name="c", namespace="istio-system")
+    mesh.apply("EnvoyFilter", {**merge_timeout("3s"), "priority": 5}, name="a")
+    mesh.apply("EnvoyFilter", {**merge_timeout("2s"), "priority": -5}, name="b")
+    mesh.apply("EnvoyFilter", merge_timeout("1s"), name="c", namespace="istio-system")
     wait_for("the winner's timeout", lambda: cluster_of(mesh, "sleep")["connect_timeout"] == "3s")
 
 
@@ -156,7 +138,7 @@ def test_what_envoy_refuses_leaves_the_last_good_configuration(mesh: Mesh) -> No
     nonsense = {"name": "nonsense", "typed_config": {"@type": "type.googleapis.com/no.such.Filter"}}
     spec = insert_lua("SIDECAR_INBOUND")
     spec["configPatches"][0]["patch"]["value"] = nonsense
-    apply(mesh, "EnvoyFilter", spec)
+    mesh.apply("EnvoyFilter", spec)
     wait_for("Envoy's refusal", lambda: "no.such.Filter" in mesh.sidecars["httpbin"].printed())
     assert call(mesh).status == 200
 
@@ -170,16 +152,16 @@ def plugin(**spec: Any) -> Object:
 
 def test_a_plugin_runs_with_its_configuration_where_it_is_selected(mesh: Mesh) -> None:
     becomes(mesh, "an answer without the header", lambda seen: seen.status == 200 and "x-wasm" not in seen.body)
-    apply(mesh, "WasmPlugin", plugin(selector={"matchLabels": {"app": "httpbin"}}))
+    mesh.apply("WasmPlugin", plugin(selector={"matchLabels": {"app": "httpbin"}}))
     becomes(
         mesh, "the plugin's header", header("x-wasm-plugin", json.dumps({"greeting": "hello"}, separators=(",", ":")))
     )
-    apply(mesh, "WasmPlugin", plugin(selector={"matchLabels": {"app": "nobody"}}))
+    mesh.apply("WasmPlugin", plugin(selector={"matchLabels": {"app": "nobody"}}))
     becomes(mesh, "the header to go", lambda seen: seen.status == 200 and "x-wasm" not in seen.body)
 
 
 def test_a_plugin_for_clients_runs_once_and_at_the_client(mesh: Mesh) -> None:
-    apply(mesh, "WasmPlugin", plugin(match=[{"mode": "CLIENT"}]))
+    mesh.apply("WasmPlugin", plugin(match=[{"mode": "CLIENT"}]))
     becomes(mesh, "the plugin's header", lambda seen: seen.body.count("x-wasm-plugin") == 1)
     inbound = json.dumps(mesh.sidecars["httpbin"].listener())
     assert "wasm" not in inbound
@@ -187,7 +169,7 @@ def test_a_plugin_for_clients_runs_once_and_at_the_client(mesh: Mesh) -> None:
 
 def test_a_module_that_is_not_there_is_refused_and_nothing_changes(mesh: Mesh) -> None:
     becomes(mesh, "an answer", lambda seen: seen.status == 200)
-    apply(mesh, "WasmPlugin", plugin(url="file:///no/such/module.wasm"))
+    mesh.apply("WasmPlugin", plugin(url="file:///no/such/module.wasm"))
     wait_for("Envoy's refusal", lambda: "/no/such/module.wasm" in mesh.sidecars["httpbin"].printed())
     assert call(mesh).status == 200
 
@@ -206,14 +188,14 @@ def names(mesh: Mesh, pod: str = "sleep") -> set[str]:
 def test_a_proxy_is_told_of_the_named_services_alone(mesh: Mesh) -> None:
     everything = {f"outbound|{HTTP}||{name}.foo.svc.cluster.local" for name in ("httpbin", "other")}
     wait_for("all services", lambda: names(mesh) == everything)
-    apply(mesh, "Sidecar", egress("./httpbin.foo.svc.cluster.local"))
+    mesh.apply("Sidecar", egress("./httpbin.foo.svc.cluster.local"))
     wait_for("one service", lambda: names(mesh) == {f"outbound|{HTTP}||httpbin.foo.svc.cluster.local"})
     assert call(mesh).caller.endswith("/sa/sleep"), "what is named is sent mTLS"
 
 
 @pytest.mark.parametrize("policy", ["ALLOW_ANY", "REGISTRY_ONLY"])
 def test_what_is_not_named_is_passed_on_or_blocked_as_the_mode_says(mesh: Mesh, policy: str) -> None:
-    apply(mesh, "Sidecar", egress("~/*", outboundTrafficPolicy={"mode": policy}))
+    mesh.apply("Sidecar", egress("~/*", outboundTrafficPolicy={"mode": policy}))
     wait_for("no service", lambda: names(mesh) == set())
     if policy == "REGISTRY_ONLY":
         wait_for("the block", lambda: call(mesh).status == 502)
@@ -226,5 +208,5 @@ def test_what_is_not_named_is_passed_on_or_blocked_as_the_mode_says(mesh: Mesh, 
 
 def test_ingress_leads_to_another_port_of_the_application(mesh: Mesh) -> None:
     ingress = [{"port": {"number": HTTP, "name": "http", "protocol": "HTTP"}, "defaultEndpoint": f"127.0.0.1:{ADMIN}"}]
-    apply(mesh, "Sidecar", {"workloadSelector": {"labels": {"app": "httpbin"}}, "ingress": ingress})
+    mesh.apply("Sidecar", {"workloadSelector": {"labels": {"app": "httpbin"}}, "ingress": ingress})
     wait_for("the new way", lambda: call(mesh).status == 200 and call(mesh).json["port"] == ADMIN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import socket
 import ssl
 import subprocess
@@ -30,8 +29,7 @@ NAMES = ("one.example", "two.example", "deep.wild.example")
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     """Two servers with TLS of their own, the first with a sidecar; a gateway; a client with a sidecar."""
-    mesh = Mesh("closeddoors")
-    try:
+    with Mesh("closeddoors") as mesh:
         ports = (BACKEND_HTTP, BACKEND_TCP, BACKEND_TLS)
         mesh.pod("one", ports=ports)
         mesh.pod("two", ports=ports, sidecar=False)
@@ -49,18 +47,12 @@ def mesh() -> Iterator[Mesh]:
         mesh.pod("front", namespace=ROOT, gateway=True, labels=LABELS, account="front")
         mesh.pod("client")
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(autouse=True)
 def clean(mesh: Mesh) -> Iterator[None]:
     yield
-    for kind in ("Gateway", "VirtualService", "DestinationRule", "PeerAuthentication", "AuthorizationPolicy"):
-        for one in mesh.state.configs(kind):
-            meta = getattr(one, "meta", one)
-            mesh.state.on_config(kind, "DELETED", {"metadata": {"name": meta.name, "namespace": meta.namespace}})
-    mesh.push()
+    mesh.remove("Gateway", "VirtualService", "DestinationRule", "PeerAuthentication", "AuthorizationPolicy")
     wait_for("the doors to close", lambda: all(refused(mesh, port) for port in (TLS_PORT, TCP_PORT, AUTO_PORT)))
 
 
@@ -68,14 +60,8 @@ def refused(mesh: Mesh, port: int) -> bool:
     return curl(mesh.ip("front"), port).exit_code == 7
 
 
-def apply(mesh: Mesh, kind: str, spec: Object, *, name: str = "test", namespace: str = "foo", day: int = 1) -> None:
-    metadata = {"name": name, "namespace": namespace, "creationTimestamp": f"2026-01-0{day}T00:00:00Z"}
-    mesh.state.on_config(kind, "ADDED", {"kind": kind, "metadata": metadata, "spec": spec})
-    mesh.push()
-
-
 def open_door(mesh: Mesh, *servers: Object) -> None:
-    apply(mesh, "Gateway", {"selector": LABELS, "servers": list(servers)})
+    mesh.apply("Gateway", {"selector": LABELS, "servers": list(servers)})
 
 
 def door(protocol: str, port: int, *hosts: str, **tls: Any) -> Object:
@@ -94,7 +80,7 @@ def tls_route(*names: str, to: list[Object], **match: Any) -> Object:
 
 def route(mesh: Mesh, *hosts: str, name: str = "test", gateway: str = "test", day: int = 1, **spec: Any) -> None:
     written = {"hosts": list(hosts or "*"), "gateways": [gateway], **spec}
-    apply(mesh, "VirtualService", written, name=name, day=day)
+    mesh.apply("VirtualService", written, name=name, day=day)
 
 
 def visit(mesh: Mesh, name: str, address: str = "", port: int = TLS_PORT) -> tuple[int, str]:
@@ -208,9 +194,9 @@ def test_strict_servers_get_the_gateways_mtls_around_the_clients_own(mesh: Mesh)
     open_door(mesh, door("TLS", TLS_PORT, mode="PASSTHROUGH"))
     route(mesh, *NAMES, tls=[tls_route(f"{name}.example", to=[to(name, TLS_PORT)]) for name in ("one", "two")])
     wait_for("one", lambda: served(mesh, "one.example"))
-    apply(mesh, "DestinationRule", {"host": "one", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}, namespace=ROOT)
+    mesh.apply("DestinationRule", {"host": "one", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}, namespace=ROOT)
     rule = {"host": "one.foo.svc.cluster.local", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
-    apply(mesh, "DestinationRule", rule)
+    mesh.apply("DestinationRule", rule)
     wait_for("STRICT to refuse the client's TLS", lambda: not served(mesh, "one.example"))
     assert served(mesh, "two.example")
 
@@ -249,15 +235,13 @@ def test_authorization_holds_for_tcp_at_the_door(mesh: Mesh) -> None:
     wait_for("the echo", lambda: tcp_answer(mesh) == b"echo:ping")
     deny = {"selector": {"matchLabels": LABELS}, "action": "DENY"}
     rules = [{"to": [{"operation": {"ports": [str(TCP_PORT)]}}]}]
-    apply(mesh, "AuthorizationPolicy", {**deny, "rules": rules}, namespace=ROOT)
+    mesh.apply("AuthorizationPolicy", {**deny, "rules": rules}, namespace=ROOT)
     wait_for("the denial", lambda: tcp_answer(mesh) == b"")
 
 
 def test_tls_that_is_opened_at_the_door_goes_on_as_tcp(mesh: Mesh) -> None:
     own = CA.issue(dns_names=["tcp.example"])
-    data = {"cert": own.chain_pem, "key": own.key_pem, "cacert": CA.root_pem}
-    encoded = {name: base64.b64encode(value).decode() for name, value in data.items()}
-    mesh.state.on_secret("ADDED", {"metadata": {"name": "tcp-certs", "namespace": ROOT}, "data": encoded})
+    mesh.secret("tcp-certs", ROOT, cert=own.chain_pem, key=own.key_pem, cacert=CA.root_pem)
     open_door(mesh, door("TLS", TCP_PORT, "tcp.example", mode="MUTUAL", credentialName="tcp-certs"))
     ways = [tls_route("tcp.example", to=[to("two", BACKEND_TCP)])]
     route(mesh, "tcp.example", tls=ways)
@@ -295,7 +279,7 @@ def test_the_meshs_own_tls_goes_where_its_sni_says_and_nothing_else_does(mesh: M
     assert answer("one.example") == b""
     assert answer(sni("one", subset="v1")) == b""
     rule = {"host": "one", "subsets": [{"name": "v1", "labels": {"app": "one"}}]}
-    apply(mesh, "DestinationRule", rule)
+    mesh.apply("DestinationRule", rule)
     wait_for("the subset", lambda: answer(sni("one", subset="v1")) == b"echo:ping")
     mesh.policy("STRICT")
     stranger = CertificateAuthority.self_signed("else").issue(spiffe_id="spiffe://cluster.local/ns/foo/sa/client")
@@ -312,8 +296,7 @@ def test_hosts_limit_what_auto_passthrough_leads_to(mesh: Mesh) -> None:
 
 
 def from_client(mesh: Mesh, service: str = "one") -> dict[str, Any]:
-    found = mesh.state.snapshot().services["foo", service]
-    return {"address": mesh.seen_from("client", {"spec": {"clusterIP": found.cluster_ip}}), "port": TLS_PORT}
+    return {"address": mesh.seen_from("client", service), "port": TLS_PORT}
 
 
 def test_a_sidecar_sends_tls_by_its_sni_and_the_rest_past_the_routes(mesh: Mesh) -> None:
@@ -334,8 +317,7 @@ def test_routes_for_other_clients_and_tcp_routes_do_not_count_for_a_port_of_tls(
     other = tls_route("one.example", to=[to("nobody", TLS_PORT)], sourceLabels={"app": "somebody"})
     route(mesh, "one", gateway="mesh", tls=[other], tcp=[{"route": [to("nobody", TLS_PORT)]}])
     marker = {"hosts": ["two"], "http": [{"directResponse": {"status": 202}}]}
-    apply(mesh, "VirtualService", marker, name="marker")
-    two = mesh.state.snapshot().services["foo", "two"]
-    address = mesh.seen_from("client", {"spec": {"clusterIP": two.cluster_ip}})
+    mesh.apply("VirtualService", marker, name="marker")
+    address = mesh.seen_from("client", "two")
     wait_for("the marker", lambda: curl(address, BACKEND_HTTP).status == 202)
     assert served(mesh, "one.example", **from_client(mesh))

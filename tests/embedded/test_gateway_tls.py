@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import socket
 import ssl
 import subprocess
@@ -36,47 +35,32 @@ CLIENTS = {
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
-    mesh = Mesh("doors")
-    try:
-        mesh.pod("secured", ports=(8001,))
-        mesh.http_app("secured", 8001)
-        mesh.service("secured", {"port": 8001, "name": "http"})
+    with Mesh("doors") as mesh:
+        mesh.server("secured", http=(8001,))
         mesh.pod("front", namespace=ROOT, gateway=True, labels=LABELS, account="front")
         destination = {"host": "secured", "port": {"number": 8001}}
-        apply(
-            mesh,
+        mesh.apply(
             "VirtualService",
             {"hosts": ["*"], "gateways": ["test"], "http": [{"route": [{"destination": destination}]}]},
         )
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(autouse=True)
 def clean(mesh: Mesh) -> Iterator[None]:
     yield
-    mesh.state.on_config("Gateway", "DELETED", {"metadata": {"name": "test", "namespace": "foo"}})
-    mesh.push()
+    mesh.remove("Gateway")
     wait_for("the door to close", lambda: visit(mesh)[0] == 7)
 
 
-def apply(mesh: Mesh, kind: str, spec: Object) -> None:
-    metadata = {"name": "test", "namespace": "foo", "creationTimestamp": "2026-01-01T00:00:00Z"}
-    mesh.state.on_config(kind, "ADDED", {"kind": kind, "metadata": metadata, "spec": spec})
-    mesh.push()
-
-
 def secret(mesh: Mesh, name: str, namespace: str = ROOT, event: str = "ADDED", **data: bytes) -> None:
-    encoded = {key.replace("_", "."): base64.b64encode(value).decode() for key, value in data.items()}
-    mesh.state.on_secret(event, {"metadata": {"name": name, "namespace": namespace}, "data": encoded})
-    mesh.push()
+    mesh.secret(name, namespace, event=event, **data)
 
 
 def open_door(mesh: Mesh, mode: str, credential: str, *hosts: str, **tls: Any) -> None:
     settings = {"mode": mode, **({"credentialName": credential} if credential else {}), **tls}
     server = {"port": {"number": PORT, "name": "https", "protocol": "HTTPS"}, "hosts": hosts or ["*"], "tls": settings}
-    apply(mesh, "Gateway", {"selector": LABELS, "servers": [server]})
+    mesh.apply("Gateway", {"selector": LABELS, "servers": [server]})
 
 
 def visit(
@@ -310,14 +294,14 @@ def test_certificates_from_files_and_a_missing_file_cuts_one_server_alone(mesh: 
         {"port": port, "hosts": [HOST], "tls": {"mode": "MUTUAL", **files, "caCertificates": str(paths["ca"])}},
         {"port": {**port, "name": "other"}, "hosts": ["other.example"], "tls": broken},
     ]
-    apply(mesh, "Gateway", {"selector": LABELS, "servers": servers})
+    mesh.apply("Gateway", {"selector": LABELS, "servers": servers})
     answers(mesh, CLIENTS["ours"])
     assert visit(mesh)[1] == 0
     assert visit(mesh, CLIENTS["another CA's"])[1] == 0
     assert presented(mesh, sni="other.example") == ("", "")
     wait_for("Envoy's words", lambda: any(kind == "secrets" for _, kind, _ in mesh.rejections))
     broken["privateKey"] = str(paths["key"])
-    apply(mesh, "Gateway", {"selector": LABELS, "servers": servers})
+    mesh.apply("Gateway", {"selector": LABELS, "servers": servers})
     wait_for("the mended server", lambda: presented(mesh, sni="other.example") == ("ECDSA", HOST))
 
 

@@ -18,41 +18,23 @@ GATEWAY_LABELS = {"istio": "ingressgateway"}
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     """A gateway pod, a server with a sidecar and one without."""
-    mesh = Mesh("gateways")
-    try:
-        mesh.pod("secured", ports=(8001,))
-        mesh.http_app("secured", 8001)
-        mesh.pod("plain", ports=(8001,), sidecar=False)
-        mesh.http_app("plain", 8001, sidecar=False)
-        for name in ("secured", "plain"):
-            mesh.service(name, {"port": 8001, "name": "http"})
+    with Mesh("gateways") as mesh:
+        mesh.server("secured", http=(8001,))
+        mesh.server("plain", http=(8001,), sidecar=False)
         mesh.pod("front", namespace=ROOT, gateway=True, labels=GATEWAY_LABELS, account="front")
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(autouse=True)
 def clean(mesh: Mesh) -> Iterator[None]:
     yield
-    for kind in ("Gateway", "VirtualService", "DestinationRule", "PeerAuthentication"):
-        for one in mesh.state.configs(kind):
-            meta = getattr(one, "meta", one)
-            metadata = {"name": meta.name, "namespace": meta.namespace}
-            mesh.state.on_config(kind, "DELETED", {"metadata": metadata})
-    mesh.push()
+    mesh.remove("Gateway", "VirtualService", "DestinationRule", "PeerAuthentication")
     wait_for("the door to close", lambda: visit(mesh).exit_code == REFUSED)
-
-
-def apply(mesh: Mesh, kind: str, spec: Object, namespace: str = "foo", name: str = "test") -> None:
-    metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    mesh.state.on_config(kind, "ADDED", {"kind": kind, "metadata": metadata, "spec": spec})
-    mesh.push()
 
 
 def open_door(mesh: Mesh, *hosts: str, selector: Object = GATEWAY_LABELS, **server: Any) -> None:
     port = {"number": PORT, "name": "http", "protocol": "HTTP"}
-    apply(mesh, "Gateway", {"selector": selector, "servers": [{"port": port, "hosts": hosts or ["*"], **server}]})
+    mesh.apply("Gateway", {"selector": selector, "servers": [{"port": port, "hosts": hosts or ["*"], **server}]})
 
 
 def route(mesh: Mesh, host: str, **http: Any) -> None:
@@ -62,7 +44,7 @@ def route(mesh: Mesh, host: str, **http: Any) -> None:
         "gateways": ["test"],
         "http": [{"route": [{"destination": destination}], **http}],
     }
-    apply(mesh, "VirtualService", spec)
+    mesh.apply("VirtualService", spec)
 
 
 def visit(mesh: Mesh, path: str = "/", *options: str, host: str = "shop.example") -> Curled:
@@ -109,7 +91,7 @@ def test_a_server_without_sidecar_gets_plaintext_until_a_rule_demands_mtls(mesh:
     route(mesh, "plain")
     sees(mesh, 200)
     assert "x-forwarded-client-cert" not in visit(mesh).json["headers"]
-    apply(mesh, "DestinationRule", {"host": "*", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}, ROOT)
+    mesh.apply("DestinationRule", {"host": "*", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}, namespace=ROOT)
     sees(mesh, 503)
 
 
@@ -124,9 +106,9 @@ def test_a_rewritten_request_reaches_the_servers_other_path(mesh: Mesh) -> None:
 def test_what_one_route_catches_does_not_hide_what_another_of_the_same_host_asks_for(mesh: Mesh) -> None:
     open_door(mesh)
     spec: Object = {"hosts": ["shop.example"], "gateways": ["test"]}
-    apply(mesh, "VirtualService", {**spec, "http": [{"directResponse": {"status": 201}}]}, name="a-catches-all")
+    mesh.apply("VirtualService", {**spec, "http": [{"directResponse": {"status": 201}}]}, name="a-catches-all")
     asked = {"match": [{"uri": {"prefix": "/narrow"}}], "directResponse": {"status": 202}}
-    apply(mesh, "VirtualService", {**spec, "http": [asked]}, name="b-narrow")
+    mesh.apply("VirtualService", {**spec, "http": [asked]}, name="b-narrow")
     sees(mesh, 202, path="/narrow")
     assert visit(mesh, "/wide").status == 201
 
@@ -142,11 +124,11 @@ def test_the_gateways_own_readiness_can_be_asked_through_its_door(mesh: Mesh) ->
         probe = {"match": [{"uri": {"exact": "/probe"}}], "rewrite": {"uri": "/healthz/ready"}}
         back = {"destination": {"host": service, "port": {"number": 15021}}}
         spec = {"hosts": ["*"], "gateways": ["test"], "http": [{**probe, "route": [back]}]}
-        apply(mesh, "VirtualService", spec)
+        mesh.apply("VirtualService", spec)
         sees(mesh, 200, path="/probe")
         assert visit(mesh, "/probe", host="anybody.example").status == 200
         assert visit(mesh, "/healthz/ready").status == 404, "nothing leads there but the probe"
-        apply(mesh, "VirtualService", {**spec, "http": [{"match": probe["match"], "route": [back]}]})
+        mesh.apply("VirtualService", {**spec, "http": [{"match": probe["match"], "route": [back]}]})
         sees(mesh, 404, path="/probe")  # the agent answers, and knows no such path
     finally:
         mesh.state.on_service("DELETED", {"metadata": {"name": "front", "namespace": ROOT}})

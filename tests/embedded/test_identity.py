@@ -28,23 +28,17 @@ XFCC = "x-forwarded-client-cert"
 
 def build(mesh: Mesh) -> None:
     """A STRICT server and its client."""
-    mesh.pod("httpbin", ports=(HTTP, TCP))
+    mesh.server("httpbin", http=(HTTP,), tcp=(TCP,))
     mesh.pod("sleep")
-    mesh.service("httpbin", {"port": HTTP, "name": "http"}, {"port": TCP, "name": "tcp"})
-    mesh.http_app("httpbin", HTTP)
-    mesh.tcp_app("httpbin", TCP)
     mesh.policy("STRICT")
     wait_for("the service", lambda: curl(service_address(mesh), HTTP).status == 200)
 
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
-    mesh = Mesh("identity")
-    try:
+    with Mesh("identity") as mesh:
         build(mesh)
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +51,7 @@ def as_it_was(mesh: Mesh) -> Iterator[None]:
 
 
 def service_address(mesh: Mesh) -> str:
-    return mesh.seen_from("sleep", {"spec": {"clusterIP": mesh.state.snapshot().services["foo", "httpbin"].cluster_ip}})
+    return mesh.seen_from("sleep", "httpbin")
 
 
 def reached(mesh: Mesh) -> bool:
@@ -215,8 +209,7 @@ def outcomes(mesh: Mesh, seconds: float) -> tuple[list[bool], set[int]]:
 
 
 def test_certificates_that_live_seconds_are_renewed_at_half_of_that_and_no_connection_fails() -> None:
-    mesh = Mesh("brief", certificate_ttl=LIFE)
-    try:
+    with Mesh("brief", certificate_ttl=LIFE) as mesh:
         build(mesh)
         upkeep: Any = asyncio.run_coroutine_threadsafe(mesh.pusher.run(), mesh._loop)
         answered, shown = outcomes(mesh, 10)
@@ -225,5 +218,3 @@ def test_certificates_that_live_seconds_are_renewed_at_half_of_that_and_no_conne
         # The twin: nobody renews, and when the certificates have ended nobody is let in any more.
         upkeep.cancel()
         wait_for("the end of the last certificate", lambda: not reached(mesh), seconds=LIFE.total_seconds() + 3)
-    finally:
-        mesh.close()

@@ -16,6 +16,8 @@ from labkit.embedded import lifecycle
 from labkit.errors import InputError
 from labkit.lab import Lab, open
 from labkit.live.sender import Orders
+from labkit.observe.objects import find_workload
+from labkit.observe.settling import wait_until_settled
 from labkit.views.map import EdgeState, MapEdge
 from labkit.widgets.live_map import LiveMap
 
@@ -166,6 +168,16 @@ def test_the_side_panel_asks_both_proxies(live: LiveMap) -> None:
     wait_for(lambda: live.panel.count("spiffe://cluster.local/ns/mesh/sa/default") == 2)
     assert "TLSv1.3" in live.panel and "HTTP 200" in live.panel
     live.selected = ""
+
+
+def test_a_pod_on_its_way_out_is_not_waited_for(lab: Lab) -> None:
+    def never(*_: object) -> str:
+        return "a mode that nobody runs"
+
+    pods = find_workload(lab.cluster, CLIENT).pods
+    assert wait_until_settled(lab.cluster, pods, never, limit=0.5) != []
+    lab.restart(CLIENT)
+    assert wait_until_settled(lab.cluster, pods, never, limit=0.5) == []
 
 
 def test_a_sidecar_is_taken_and_given_back(lab: Lab, live: LiveMap) -> None:

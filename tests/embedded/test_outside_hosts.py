@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from labkit.cluster import Cluster
 from labkit.embedded import lifecycle
 from labkit.installers import install
-from tests.embedded.envoy_world import EchoHTTP
+from tests.embedded.echoes import EchoHTTP, running
 from tests.embedded.test_controlplane import deployment, pod_of, wait_for, wait_for_deployments
 
 NAME = "outside"
@@ -41,11 +40,8 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """A server of this machine, outside of every cluster."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), EchoHTTP)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield int(server.server_address[1])
-    server.shutdown()
-    server.server_close()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), EchoHTTP)) as port:
+        yield port
 
 
 def entry(port: int) -> dict[str, Any]:

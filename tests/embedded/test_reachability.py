@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from labkit.embedded.addresses import captured_ip
 from labkit.outcomes import RequestKind
 from labkit.policy.calls import call_service, predict_call
 from labkit.policy.workload import workload_from_pod
@@ -44,8 +43,7 @@ NAKED = {"PERMISSIVE": "plaintext", "DISABLE": "plaintext", "STRICT": "refused"}
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     """One of each: `inside` and `sleep` have a sidecar, `outside` has none; curl itself is the naked client."""
-    mesh = Mesh("reach")
-    try:
+    with Mesh("reach") as mesh:
         mesh.pod("inside", ports=(HTTP, TCP))
         mesh.pod("outside", ports=(HTTP, TCP), sidecar=False)
         mesh.pod("naked", sidecar=False)
@@ -58,8 +56,6 @@ def mesh() -> Iterator[Mesh]:
         mesh.tcp_app("outside", TCP, sidecar=False)
         mesh.push()
         yield mesh
-    finally:
-        mesh.close()
 
 
 def configure(mesh: Mesh, mode: str, rule: str | None) -> None:
@@ -79,7 +75,7 @@ def met(mesh: Mesh, client: str, server: str, protocol: str) -> str:
     port = PORTS[protocol]
     address = mesh.ip(server)
     if client == "sleep":
-        address = captured_ip(mesh.ip("sleep"), mesh.state.snapshot().services["foo", server].cluster_ip)
+        address = mesh.seen_from("sleep", server)
     if protocol == "tcp":
         # Whether the bytes travelled in mTLS an echo does not tell.
         return "answered" if talk(address, port, b"ping pong", tls=False)[0] else "refused"

@@ -12,7 +12,6 @@ import itertools
 import json
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -21,8 +20,9 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from labkit.embedded.addresses import captured_ip, inside_ip, listen_port
+from labkit.embedded.addresses import listen_port
 from labkit.pki import CertificateAuthority
+from tests.embedded.echoes import EchoTCP
 from tests.embedded.envoy_world import Mesh, curl, talk, wait_for
 from tests.embedded.test_destination_rule_choices import relay
 from tests.published.reachability import (
@@ -73,83 +73,49 @@ def door() -> list[Object]:
 # The mesh
 
 
-class EchoWebSocket(threading.Thread):
+class EchoWebSocket(EchoTCP):
     """Answers with what it was told of the caller; who asks for an upgrade gets it, and the bytes back."""
 
-    def __init__(self, address: str, port: int) -> None:
-        super().__init__(daemon=True)
-        self.listener = socket.create_server((address, listen_port(port)))
-        self.start()
-
-    def run(self) -> None:
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
+    def answer(self, connection: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            if not (more := connection.recv(65536)):
                 return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    if not (more := connection.recv(65536)):
-                        return
-                    head += more
-                    if not head[:1].isalpha():  # no HTTP, such as TLS of a mesh that this server is no part of
-                        return
-                caller = next(
-                    (line for line in head.split(b"\r\n") if line.lower().startswith(b"x-forwarded-client")), b""
-                )
-                said = b"X-Met: " + caller.partition(b":")[2].strip() + b"\r\n"
-                if b"upgrade: websocket" not in head.lower():
-                    connection.sendall(
-                        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n" + said + b"\r\n"
-                    )
-                    return
-                connection.sendall(
-                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                    + said
-                    + b"\r\n"
-                )
-                connection.sendall(b"echo:" + connection.recv(65536))
-            except OSError:
+            head += more
+            if not head[:1].isalpha():  # no HTTP, such as TLS of a mesh that this server is no part of
                 return
-
-    def close(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        caller = next((line for line in head.split(b"\r\n") if line.lower().startswith(b"x-forwarded-client")), b"")
+        said = b"X-Met: " + caller.partition(b":")[2].strip() + b"\r\n"
+        if b"upgrade: websocket" not in head.lower():
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n" + said + b"\r\n")
+            return
+        upgraded = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        connection.sendall(upgraded + said + b"\r\n")
+        connection.sendall(b"echo:" + connection.recv(65536))
 
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     """`a` and `b` have a sidecar, `naked` has none; of `migration` one version has, the other has not yet."""
-    mesh = Mesh("rows")
     authority = CertificateAuthority.self_signed()
     ports = {"http": HTTP, "https": HTTPS, "tcp": TCP}
     pods = [("a", True, {}), ("b", True, {}), ("naked", False, {})]
     pods += [(name, name == "vistio", {"app": "migration", "version": name}) for name in ("vistio", "vlegacy")]
-    try:
+    with Mesh("rows") as mesh, contextlib.ExitStack() as node:
         for name, sidecar, labels in pods:
             mesh.pod(name, ports=tuple(ports.values()), sidecar=sidecar, labels=labels, account=labels.get("app", name))
             mesh.https_app(name, HTTPS, authority.issue(dns_names=(name,), ttl=timedelta(hours=1)), sidecar=sidecar)
             mesh.tcp_app(name, TCP, sidecar=sidecar)
-            address = inside_ip(mesh.ip(name)) if sidecar else mesh.ip(name)
-            mesh._closing.append(EchoWebSocket(address, HTTP).close)
+            mesh.tcp_app(name, HTTP, sidecar=sidecar, answers=EchoWebSocket)
         for name in ("a", "b", "naked", "migration"):
             mesh.service(name, *({"port": number, "name": kind} for kind, number in ports.items()))
         mesh.pod("gateway", namespace=ROOT, gateway=True, labels={"istio": "ingressgateway"}, account="gateway")
         for one in door():
             mesh.state.on_config(one["kind"], "ADDED", one)
         mesh.push()
-        with contextlib.ExitStack() as node:
-            for name, port in itertools.product(("b", "naked"), ports.values()):
-                cluster_ip = mesh.state.snapshot().services["foo", name].cluster_ip
-                node.enter_context(relay(cluster_ip, listen_port(port), (mesh.ip(name), listen_port(port))))
-            yield mesh
-    finally:
-        mesh.close()
+        for name, port in itertools.product(("b", "naked"), ports.values()):
+            node.enter_context(relay(mesh.cluster_ip(name), listen_port(port), (mesh.ip(name), listen_port(port))))
+        yield mesh
 
 
 @pytest.fixture
@@ -173,7 +139,7 @@ def where(mesh: Mesh, call: Call) -> str:
     """A sidecar's client meets a Service at an address of its own, a naked one meets a pod."""
     if call.source == "naked":
         return mesh.ip(call.target)
-    return captured_ip(mesh.ip(call.source), mesh.state.snapshot().services["foo", call.target].cluster_ip)
+    return mesh.seen_from(call.source, call.target)
 
 
 # What is met: "" when refused, "mTLS" or "plaintext", and "let in" where the application cannot tell

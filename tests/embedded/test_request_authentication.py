@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from labkit.embedded.addresses import captured_ip
 from labkit.policy.authorization import Request, authorize, parse_authorization_policy
 from labkit.policy.workload import workload_from_pod
-from tests.embedded.envoy_world import Curled, Mesh, curl, wait_for
+from tests.embedded.envoy_world import Curled, Mesh, curl, wait_for, written
 from tests.tokens import Issuer, bearer, rule
 
 Object = dict[str, Any]
@@ -35,45 +34,32 @@ def other() -> Issuer:
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     """A server, and a client of the mesh; curl itself is a client without a sidecar."""
-    mesh = Mesh("jwt")
-    try:
-        mesh.pod("httpbin", ports=(HTTP,))
+    with Mesh("jwt") as mesh:
+        mesh.server("httpbin", http=(HTTP,))
         mesh.pod("sleep")
-        mesh.service("httpbin", {"port": HTTP, "name": "http"})
-        mesh.http_app("httpbin", HTTP)
         mesh.push()
         wait_for("the service", lambda: from_the_mesh(mesh).status == 200)
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(autouse=True)
 def clean(mesh: Mesh) -> Iterator[None]:
     yield
-    for kind in ("RequestAuthentication", "AuthorizationPolicy"):
-        for one in mesh.state.configs(kind):
-            metadata = {"name": one.meta.name, "namespace": one.meta.namespace}
-            mesh.state.on_config(kind, "DELETED", {"metadata": metadata})
-    mesh.push()
+    mesh.remove("RequestAuthentication", "AuthorizationPolicy")
     mesh.settled("httpbin", lambda listener: not any(one in json.dumps(listener) for one in ("jwt_authn", "http.rbac")))
     assert not mesh.rejections
 
 
-def obj(name: str, namespace: str = "foo", **spec: Any) -> Object:
-    metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    return {"metadata": metadata, "spec": spec}
-
-
 def check(mesh: Mesh, *rules: Object, name: str = "jwt", namespace: str = "foo", **spec: Any) -> None:
     """Apply a RequestAuthentication, and wait until the server's proxy runs it."""
-    mesh.state.on_config("RequestAuthentication", "ADDED", obj(name, namespace, jwtRules=list(rules), **spec))
+    obj = written("RequestAuthentication", {"jwtRules": list(rules), **spec}, name=name, namespace=namespace)
+    mesh.state.on_config("RequestAuthentication", "ADDED", obj)
     taken(mesh)
 
 
 def authz(mesh: Mesh, name: str = "authz", **spec: Any) -> Object:
     """Apply an AuthorizationPolicy, and wait until the server's proxy runs it."""
-    policy = obj(name, **spec)
+    policy = written("AuthorizationPolicy", spec, name=name)
     mesh.state.on_config("AuthorizationPolicy", "ADDED", policy)
     taken(mesh)
     return policy
@@ -92,8 +78,7 @@ def ask(mesh: Mesh, path: str = "/", *options: str) -> Curled:
 
 
 def from_the_mesh(mesh: Mesh, path: str = "/", *options: str) -> Curled:
-    address = mesh.state.snapshot().services["foo", "httpbin"].cluster_ip
-    return curl(captured_ip(mesh.ip("sleep"), address), HTTP, path, *options)
+    return curl(mesh.seen_from("sleep", "httpbin"), HTTP, path, *options)
 
 
 def test_a_token_that_is_there_must_be_right_and_none_is_right_too(mesh: Mesh, issuer: Issuer, other: Issuer) -> None:
@@ -254,9 +239,9 @@ def test_a_policy_for_others_checks_nothing_here(mesh: Mesh, issuer: Issuer) -> 
         {"targetRefs": [{"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "httpbin"}]},
     )
     for index, spec in enumerate(selectors):
-        other = obj(f"other{index}", jwtRules=[rule(issuer)], **spec)
+        other = written("RequestAuthentication", {"jwtRules": [rule(issuer)], **spec}, name=f"other{index}")
         mesh.state.on_config("RequestAuthentication", "ADDED", other)
-    elsewhere = obj("elsewhere", "bar", jwtRules=[rule(issuer)])
+    elsewhere = written("RequestAuthentication", {"jwtRules": [rule(issuer)]}, name="elsewhere", namespace="bar")
     mesh.state.on_config("RequestAuthentication", "ADDED", elsewhere)
     authz(mesh, rules=[{}])  # what is waited for
     assert ask(mesh, "/", *bearer("x.y.z")).status == 200
@@ -317,7 +302,8 @@ def test_a_preflight_request_of_a_browser_needs_no_token(mesh: Mesh, issuer: Iss
 
 def test_a_custom_policy_is_asked_before_tokens_are_checked(mesh: Mesh, issuer: Issuer) -> None:
     check(mesh, rule(issuer))
-    policy = obj("custom", action="CUSTOM", provider={"name": "none"}, rules=[{}])
+    spec = {"action": "CUSTOM", "provider": {"name": "none"}, "rules": [{}]}
+    policy = written("AuthorizationPolicy", spec, name="custom")
     mesh.state.on_config("AuthorizationPolicy", "ADDED", policy)
     taken(mesh)
     assert ask(mesh, "/", *bearer("x.y.z")).status == 403

@@ -20,21 +20,16 @@ HTTP = 8001
 @pytest.fixture
 def mesh() -> Iterator[Mesh]:
     """A STRICT server and its client."""
-    mesh = Mesh("roots")
-    try:
-        mesh.pod("httpbin", ports=(HTTP,))
+    with Mesh("roots") as mesh:
+        mesh.server("httpbin", http=(HTTP,))
         mesh.pod("sleep")
-        mesh.service("httpbin", {"port": HTTP, "name": "http"})
-        mesh.http_app("httpbin", HTTP)
         mesh.policy("STRICT")
         wait_for("the service", lambda: curl(service_address(mesh), HTTP).status == 200)
         yield mesh
-    finally:
-        mesh.close()
 
 
 def service_address(mesh: Mesh) -> str:
-    return mesh.seen_from("sleep", {"spec": {"clusterIP": mesh.state.snapshot().services["foo", "httpbin"].cluster_ip}})
+    return mesh.seen_from("sleep", "httpbin")
 
 
 def issuer_shown(mesh: Mesh) -> x509.Name | None:

@@ -11,12 +11,11 @@ from tests.embedded.routes_world import (
     HTTP,
     SUBSETS,
     Object,
-    apply,
     becomes,
-    build,
     call,
     clean_up,
     route,
+    routed_mesh,
     to,
     version,
 )
@@ -24,12 +23,8 @@ from tests.embedded.routes_world import (
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
-    mesh = Mesh("policies")
-    try:
-        build(mesh)
+    with routed_mesh("policies") as mesh:
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(autouse=True)
@@ -189,7 +184,7 @@ def received(mesh: Mesh, version_: str) -> int:
     ids=str,
 )
 def test_a_mirror_gets_a_copy_and_the_caller_the_first_answer(mesh: Mesh, mirror: Object, copies: int) -> None:
-    apply(mesh, "DestinationRule", {"host": "reviews", "subsets": SUBSETS})
+    mesh.apply("DestinationRule", {"host": "reviews", "subsets": SUBSETS})
     marker = {"match": [{"uri": {"exact": "/marker"}}], "directResponse": {"status": 201}}
     route(mesh, marker, {"route": [to("v1")], **mirror})
     wait_for("the marker", lambda: call(mesh, "/marker").status == 201)
@@ -225,7 +220,7 @@ def test_a_single_destination_changes_headers_and_host_unless_the_route_does(mes
 
 
 def test_a_weighted_destination_changes_its_own_requests_alone(mesh: Mesh) -> None:
-    apply(mesh, "DestinationRule", {"host": "reviews", "subsets": SUBSETS})
+    mesh.apply("DestinationRule", {"host": "reviews", "subsets": SUBSETS})
     changed = {"request": {"set": {"host": "v1.example"}}, "response": {"set": {"x-version": "v1"}}}
     route(mesh, {"route": [to("v1", 50, headers=changed), to("v2", 50)]})
 

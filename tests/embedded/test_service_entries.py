@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import ThreadingHTTPServer
@@ -15,7 +14,8 @@ import pytest
 from labkit.embedded.addresses import captured_ip
 from labkit.pki import CertificateAuthority
 from labkit.policy.service_entry import entry_from_group
-from tests.embedded.envoy_world import Curled, EchoHTTP, Mesh, curl, talk, wait_for
+from tests.embedded.echoes import EchoHTTP, running
+from tests.embedded.envoy_world import Curled, Mesh, curl, talk, wait_for
 
 Object = dict[str, Any]
 HTTP = 8001
@@ -25,18 +25,13 @@ OUTSIDE = "127.0.0.1"
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
-    mesh = Mesh("entries")
-    try:
-        mesh.pod("inside", ports=(HTTP,))
+    with Mesh("entries") as mesh:
+        mesh.server("inside", http=(HTTP,))
         mesh.pod("sleep")
         mesh.pod("stranger", namespace="bar")
-        mesh.service("inside", {"port": HTTP, "name": "http"})
         mesh.service("virtual", {"port": HTTP, "name": "http"}, app="vm")
-        mesh.http_app("inside", HTTP)
         mesh.push()
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(scope="module")
@@ -66,35 +61,14 @@ def tls_port(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathF
         yield port
 
 
-class running:
-    """A server in a thread."""
-
-    def __init__(self, server: ThreadingHTTPServer) -> None:
-        self.server = server
-
-    def __enter__(self) -> int:
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-        return int(self.server.server_address[1])
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
 @pytest.fixture(autouse=True)
 def clean(mesh: Mesh) -> Iterator[None]:
     yield
-    for kind in ("ServiceEntry", "WorkloadEntry", "DestinationRule"):
-        for one in mesh.state.configs(kind):
-            metadata = {"name": one.meta.name, "namespace": one.meta.namespace}
-            mesh.state.on_config(kind, "DELETED", {"metadata": metadata})
-    mesh.no_policy()
+    mesh.remove("ServiceEntry", "WorkloadEntry", "DestinationRule", "PeerAuthentication")
 
 
-def apply(mesh: Mesh, kind: str, name: str, spec: Object, namespace: str = "foo") -> None:
-    metadata = {"name": name, "namespace": namespace, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    mesh.state.on_config(kind, "ADDED", {"kind": kind, "metadata": metadata, "spec": spec})
-    mesh.push()
+def apply(mesh: Mesh, kind: str, name: str, spec: Object) -> None:
+    mesh.apply(kind, spec, name=name)
 
 
 def port(number: int, *, protocol: str = "HTTP", **more: Any) -> Object:
@@ -107,13 +81,11 @@ def entry(host: str, *ports: Object, **more: Any) -> Object:
 
 def call(mesh: Mesh, host: str, number: int, *, client: str = "sleep", namespace: str = "foo") -> Curled:
     """Call a host as a redirected pod does: where the node's name files lead it."""
-    service = mesh.state.snapshot().services[namespace, host]
-    return curl(captured_ip(mesh.ip(client), service.cluster_ip), number, "/", "-H", f"Host: {host}")
+    return curl(mesh.seen_from(client, host, namespace), number, "/", "-H", f"Host: {host}")
 
 
 def cluster_of(mesh: Mesh, number: int, host: str) -> Object:
-    clusters = mesh.sidecars["sleep"].config("active_clusters")
-    return next(one for one in clusters if one["name"] == f"outbound|{number}||{host}")
+    return mesh.sidecars["sleep"].cluster(number, host)
 
 
 def test_an_outside_host_by_static_address_is_reached_in_plaintext(mesh: Mesh, plain_port: int) -> None:
@@ -252,10 +224,8 @@ def test_a_host_inside_the_mesh_is_sent_mtls_where_its_workload_answers_it(mesh:
 
 
 def test_a_workload_entry_stands_behind_a_service_of_kubernetes(mesh: Mesh, plain_port: int) -> None:
-    address = mesh.state.snapshot().services["foo", "virtual"].cluster_ip
-
     def status() -> int:
-        return curl(captured_ip(mesh.ip("sleep"), address), HTTP).status
+        return curl(mesh.seen_from("sleep", "virtual"), HTTP).status
 
     wait_for("nobody", lambda: status() == 503)
     vm = {"address": OUTSIDE, "labels": {"app": "vm"}, "ports": {"http": plain_port}}
@@ -305,8 +275,7 @@ def test_what_nobody_registered_is_refused_under_registry_only_and_not_taken_und
         wait_for("502", lambda: curl(pod, 15001, "/", "-H", "Host: unknown.example.com").status == 502)
         assert talk(pod, 15001, b"hello", tls=False)[0] == b""
         assert talk(pod, 15001, b"hello")[0] == b""  # TLS
-        inside = mesh.state.snapshot().services["foo", "inside"]
-        assert curl(captured_ip(pod, inside.cluster_ip), HTTP).status == 200  # what is registered still works
+        assert curl(captured_ip(pod, mesh.cluster_ip("inside")), HTTP).status == 200  # what is registered still works
     finally:
         mesh.state.on_mesh(allowed)
         mesh.push()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +10,8 @@ from typing import Any
 import pytest
 
 from labkit.embedded.controlplane.issuer_keys import IssuerKeys, Pace
-from tests.embedded.envoy_world import Curled, Mesh, curl, wait_for
+from tests.embedded.echoes import running
+from tests.embedded.envoy_world import Curled, Mesh, curl, wait_for, written
 from tests.tokens import Issuer, bearer, rule
 
 Object = dict[str, Any]
@@ -24,17 +24,12 @@ NO_KEY = "Jwks doesn't have key to match kid or alg from Jwt"
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
     """A server, and a gateway before it and another."""
-    mesh = Mesh("jwks")
-    try:
-        for name in ("httpbin", "editors"):
-            mesh.pod(name, ports=(HTTP,), sidecar=name == "httpbin")
-            mesh.http_app(name, HTTP, sidecar=name == "httpbin")
-            mesh.service(name, {"port": HTTP, "name": "http"})
+    with Mesh("jwks") as mesh:
+        mesh.server("httpbin", http=(HTTP,))
+        mesh.server("editors", http=(HTTP,), sidecar=False)
         mesh.pod("front", gateway=True, labels=LABELS)
         mesh.push()
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture
@@ -54,24 +49,14 @@ async def push(mesh: Mesh) -> None:
 @pytest.fixture(autouse=True)
 def clean(mesh: Mesh) -> Iterator[None]:
     yield
-    for kind in ("RequestAuthentication", "AuthorizationPolicy", "Gateway", "VirtualService"):
-        for one in mesh.state.configs(kind):
-            metadata = {"name": one.meta.name, "namespace": one.meta.namespace}
-            mesh.state.on_config(kind, "DELETED", {"metadata": metadata})
-    mesh.push()
+    mesh.remove("RequestAuthentication", "AuthorizationPolicy", "Gateway", "VirtualService")
     wait_for("the old rules", lambda: ask(mesh, *bearer("x.y.z")).status == 200)
     wait_for("the door to close", lambda: visit(mesh).exit_code == 7)
     assert not mesh.rejections
 
 
-def obj(kind: str, **spec: Any) -> Object:
-    metadata = {"name": "test", "namespace": "foo", "creationTimestamp": "2026-01-01T00:00:00Z"}
-    return {"kind": kind, "metadata": metadata, "spec": spec}
-
-
 def apply(mesh: Mesh, kind: str, **spec: Any) -> None:
-    mesh.state.on_config(kind, "ADDED", obj(kind, **spec))
-    mesh.push()
+    mesh.apply(kind, spec)
 
 
 def ask(mesh: Mesh, *options: str) -> Curled:
@@ -98,19 +83,14 @@ def serving(issuers: list[Issuer], port: int = 0) -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Keys)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
+    with running(ThreadingHTTPServer(("127.0.0.1", port), Keys)) as taken:
+        yield taken
 
 
 def trust(mesh: Mesh, keys: IssuerKeys, issuer: Issuer, port: int) -> None:
     uri = f"http://localhost:{port}/keys"
-    written = obj("RequestAuthentication", jwtRules=[{"issuer": issuer.name, "jwksUri": uri}])
-    mesh.run(keys.on_policy("ADDED", written))
+    policy = written("RequestAuthentication", {"jwtRules": [{"issuer": issuer.name, "jwksUri": uri}]})
+    mesh.run(keys.on_policy("ADDED", policy))
     mesh.push()
     mesh.settled("httpbin", lambda listener: issuer.name in str(listener))
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from labkit.embedded.addresses import captured_ip
 from tests.embedded.envoy_world import Mesh, talk, wait_for
 from tests.embedded.routes_world import (
     HOST,
@@ -15,12 +14,11 @@ from tests.embedded.routes_world import (
     SUBSETS,
     TCP,
     Object,
-    apply,
     becomes,
-    build,
     call,
     clean_up,
     route,
+    routed_mesh,
     to,
     version,
     versions,
@@ -29,12 +27,8 @@ from tests.embedded.routes_world import (
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[Mesh]:
-    mesh = Mesh("routes")
-    try:
-        build(mesh)
+    with routed_mesh("routes") as mesh:
         yield mesh
-    finally:
-        mesh.close()
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +38,7 @@ def clean(mesh: Mesh) -> Iterator[None]:
 
 
 def test_a_subset_has_no_effect_until_a_route_names_it(mesh: Mesh) -> None:
-    apply(
-        mesh,
+    mesh.apply(
         "DestinationRule",
         {"host": "reviews", "subsets": [{**SUBSETS[0], "trafficPolicy": {"tls": {"mode": "DISABLE"}}}]},
     )
@@ -57,7 +50,7 @@ def test_a_subset_has_no_effect_until_a_route_names_it(mesh: Mesh) -> None:
 
 
 def test_weights_share_the_requests(mesh: Mesh) -> None:
-    apply(mesh, "DestinationRule", {"host": "reviews", "subsets": SUBSETS})
+    mesh.apply("DestinationRule", {"host": "reviews", "subsets": SUBSETS})
     route(mesh, {"route": [to("v1", 80), to("v2", 20)]})
     wait_for("the weights", lambda: "weighted_clusters" in mesh.sidecars["sleep"].admin("config_dump"))
     seen = versions(mesh, 100)
@@ -93,7 +86,7 @@ MATCHES = [
 def test_what_matches_goes_one_way_and_the_rest_another(
     mesh: Mesh, match: Object, path: str, options: tuple[str, ...], other: str, others: tuple[str, ...]
 ) -> None:
-    apply(mesh, "DestinationRule", {"host": "reviews", "subsets": SUBSETS})
+    mesh.apply("DestinationRule", {"host": "reviews", "subsets": SUBSETS})
     route(mesh, {"match": [match], "route": [to("v2")]}, {"route": [to("v1")]})
     becomes(mesh, "the match to reach v2", lambda: all(version(call(mesh, path, *options)) == "v2" for _ in range(4)))
     becomes(mesh, "the rest to reach v1", lambda: all(version(call(mesh, other, *others)) == "v1" for _ in range(4)))
@@ -123,9 +116,9 @@ def test_a_subset_that_does_not_exist_is_503(mesh: Mesh) -> None:
 
 def test_a_virtualservice_of_a_gateway_or_not_exported_is_not_the_meshs(mesh: Mesh) -> None:
     teapot = {"hosts": [HOST], "http": [{"directResponse": {"status": 418}}]}
-    apply(mesh, "VirtualService", {**teapot, "gateways": ["foo/gateway"]}, name="a")
-    apply(mesh, "VirtualService", {**teapot, "exportTo": ["."]}, name="b", namespace="bar")
-    apply(mesh, "VirtualService", {"hosts": ["other"], "http": [{"directResponse": {"status": 202}}]}, name="marker")
+    mesh.apply("VirtualService", {**teapot, "gateways": ["foo/gateway"]}, name="a")
+    mesh.apply("VirtualService", {**teapot, "exportTo": ["."]}, name="b", namespace="bar")
+    mesh.apply("VirtualService", {"hosts": ["other"], "http": [{"directResponse": {"status": 202}}]}, name="marker")
     becomes(mesh, "the marker", lambda: call(mesh, service="other").status == 202)
     assert call(mesh).status == 200
 
@@ -189,14 +182,14 @@ def test_retries_are_counted_at_the_server_and_can_be_switched_off(mesh: Mesh) -
 
 
 def test_a_tcp_route_sends_bytes_to_its_subset(mesh: Mesh) -> None:
-    apply(mesh, "DestinationRule", {"host": "reviews", "subsets": [{"name": "none", "labels": {"version": "v9"}}]})
-    address = captured_ip(mesh.ip("sleep"), mesh.state.snapshot().services["foo", "reviews"].cluster_ip)
+    mesh.apply("DestinationRule", {"host": "reviews", "subsets": [{"name": "none", "labels": {"version": "v9"}}]})
+    address = mesh.seen_from("sleep", "reviews")
 
     def answer() -> bytes:
         return talk(address, TCP, b"ping pong", tls=False)[0]
 
     assert answer() == b"echo:ping pong"
     destination = {"host": "reviews", "subset": "none", "port": {"number": TCP}}
-    apply(mesh, "VirtualService", {"hosts": ["reviews"], "tcp": [{"route": [{"destination": destination}]}]})
+    mesh.apply("VirtualService", {"hosts": ["reviews"], "tcp": [{"route": [{"destination": destination}]}]})
     wait_for("an empty subset", lambda: answer() == b"")
     assert call(mesh).status == 200, "HTTP is not touched"
