@@ -24,6 +24,7 @@ Waiting = Callable[[list[Obj]], str]
 """Looks at a collection and says what is still missing; empty when nothing is."""
 
 WAIT_SECONDS = 90.0  # a real cluster may have to pull an image first
+CONFLICTS = 8  # how often at most an object is tried again that somebody else wrote meanwhile
 
 
 @dataclass(frozen=True)
@@ -351,8 +352,19 @@ class Cluster:
         """Put an object back as it was: replace it, or make it anew when it is gone.
 
         What is made anew is as old as now. Of several policies at one level the oldest counts, so restore them in
-        the order of their age.
+        the order of their age. A controller may write the object's status in the very moment; then it is tried again,
+        as client-go's RetryOnConflict does.
         """
+        for _ in range(CONFLICTS):
+            try:
+                self._replace(obj, kind)
+                return
+            except ClusterError as error:
+                if error.details.get("status") != 409:
+                    raise
+        self._replace(obj, kind)
+
+    def _replace(self, obj: Obj, kind: Kind) -> None:
         metadata = {k: v for k, v in obj["metadata"].items() if k not in ("resourceVersion", "uid", "managedFields")}
         wanted = {**obj, "metadata": metadata}
         name, namespace = metadata["name"], metadata.get("namespace")

@@ -164,6 +164,34 @@ def test_an_object_is_restored_after_a_change_and_after_deletion(cluster: Cluste
     assert cluster.get(CONFIGMAP, "settings", namespace)["data"] == {"a": "1"}
 
 
+def test_an_object_is_restored_while_somebody_else_writes_it(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(settings(namespace, a="1"))
+    before = cluster.get(CONFIGMAP, "settings", namespace)
+    writing = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not writing.wait(0.005):  # as a controller does, which writes an object's status
+            number += 1
+            cluster.label(CONFIGMAP, "settings", {"written": str(number)}, namespace)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(30):
+            cluster.restore(before, CONFIGMAP)
+    finally:
+        writing.set()
+        writer.join()
+
+
+def test_what_the_api_server_does_not_take_is_not_tried_again(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(settings(namespace, a="1"))
+    bent = {**cluster.get(CONFIGMAP, "settings", namespace), "data": {"a": 1}}
+    with pytest.raises(InputError, match="Restoring configmap settings"):
+        cluster.restore(bent, CONFIGMAP)
+
+
 def test_waiting_ends_when_the_object_comes(cluster: Cluster, namespace: str) -> None:
     later = threading.Timer(0.2, lambda: cluster.apply(settings(namespace)))
     later.start()
