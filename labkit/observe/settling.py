@@ -14,8 +14,8 @@ from typing import Any
 
 from labkit.cluster import Cluster, Obj
 from labkit.cluster.kinds import POD
+from labkit.errors import LabError
 from labkit.observe.objects import PROXY, is_gateway, is_injected, is_ready, name_of, namespace_of
-from labkit.observe.proxy import ask_pod
 
 SETTLE_SECONDS = 10.0  # Istio's own longest wait for more changes, PILOT_DEBOUNCE_MAX
 BLACKHOLE_PORT = 15006
@@ -86,20 +86,32 @@ def wait_until_drained(cluster: Cluster, pods: Iterable[Obj], *, limit: float = 
 
 
 def _drains(cluster: Cluster, pod: Obj) -> bool:
-    command = ["pilot-agent", "request", "GET", "stats?filter=listener_manager.total_.*_draining"]
-    result = cluster.execute(name_of(pod), namespace_of(pod), command, container=PROXY)
-    counts = [line.rpartition(": ")[2] for line in result.stdout.splitlines()]
+    answer = _ask(cluster, pod, "stats?filter=listener_manager.total_.*_draining") or ""
+    counts = [line.rpartition(": ")[2] for line in answer.splitlines()]
     return any(count.isdigit() and int(count) > 0 for count in counts)
 
 
 def _differs(cluster: Cluster, pod: Obj, expected: Expected) -> bool:
-    command = ["pilot-agent", "request", "GET", _INBOUND]
-    result = cluster.execute(name_of(pod), namespace_of(pod), command, container=PROXY)
+    answer = _ask(cluster, pod, _INBOUND)
+    if answer is None:
+        return False
     try:
-        modes = running_modes(json.loads(result.stdout))
+        modes = running_modes(json.loads(answer))
     except ValueError:
         return True
     return not modes or any(mode != expected(pod, port) for port, mode in modes.items())
+
+
+def _ask(cluster: Cluster, pod: Obj, path: str) -> str | None:
+    """What the pod's proxy answers; None when the pod is on its way out, so that nobody calls it any more."""
+    command = ["pilot-agent", "request", "GET", path]
+    try:
+        return cluster.execute(name_of(pod), namespace_of(pod), command, container=PROXY).stdout
+    except LabError:
+        now = cluster.find(POD, name_of(pod), namespace_of(pod))
+        if now is None or "deletionTimestamp" in now["metadata"] or not is_ready(now):
+            return None
+        raise
 
 
 def wait_until_held(
@@ -118,8 +130,8 @@ def wait_until_held(
 
 
 def _lacks(cluster: Cluster, pod: Obj, name: str, certificate: bytes) -> bool:
-    dump = ask_pod(cluster, pod, "config_dump")
-    if name not in dump:
+    dump = _ask(cluster, pod, "config_dump")
+    if dump is None or name not in dump:
         return False
     # In real Istio as bytes, else as a string of JSON.
     forms = (base64.b64encode(certificate).decode(), json.dumps(certificate.decode())[1:-1])
