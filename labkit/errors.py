@@ -14,8 +14,15 @@ from typing import Any
 
 def did_you_mean(written: object, known: Iterable[str]) -> str:
     """`Did you mean 'shop'? ` for what is nearly one of the known names, to stand before other advice; else nothing."""
-    near = get_close_matches(str(written), list(known), n=1)
+    # Part by part: 'shop/nope' is not nearly 'shop/age', although half of it is the same.
+    parts = str(written).split("/")
+    alike = [one for one in known if len(one.split("/")) == len(parts) and all(map(_is_near, parts, one.split("/")))]
+    near = get_close_matches(str(written), alike, n=1)
     return f"Did you mean {near[0]!r}? " if near and near[0] != written else ""
+
+
+def _is_near(written: str, known: str) -> bool:
+    return bool(get_close_matches(written, [known]))
 
 
 class LabError(Exception):

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from labkit.cli.shared import cluster_option, emit, json_option, main, say
+from labkit.cli.shared import cluster_option, emit, json_option, main, say, worded
 from labkit.cli.words import opened
 from labkit.errors import InputError
 
@@ -158,7 +158,7 @@ def put(form: str, output: Path | None, name: str, shown: Any, verification: Any
     elif form == "junit":
         text = to_junit(f"labkit {name}", verification)
     else:
-        text = json.dumps(shown.as_dict(), indent=2, default=str) if form == "json" else str(shown)
+        text = worded(shown.as_dict() if form == "json" else str(shown), form == "json")
     if output is None:
         click.echo(text)
         return

@@ -28,10 +28,14 @@ def say(text: str) -> None:
 
 def emit(value: Any, as_json: bool, text: str) -> None:
     """The result on standard output, as JSON for a script or as text for a person; hints are commands."""
+    click.echo(worded(value if as_json else text, as_json))
+
+
+def worded(value: Any, as_json: bool) -> str:
+    """A result as text, with commands in place of the notebook's verbs."""
     if as_json:
-        click.echo(json.dumps(in_data(value, _asked_cluster()), indent=2, default=str))
-    else:
-        click.echo(as_commands(text, _asked_cluster()))
+        return json.dumps(in_data(value, _asked_cluster()), indent=2, default=str)
+    return as_commands(value, _asked_cluster())
 
 
 def _asked_cluster() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,27 @@ def unknown_fields(obj: Mapping[str, Any]) -> list[str]:
     group = str(obj.get("apiVersion", "")).partition("/")[0]
     schema = _schemas().get((group, str(obj.get("kind", ""))))
     return _unknown(schema, obj.get("spec"), "spec") if schema else []
+
+
+def unknown_kind(obj: Mapping[str, Any]) -> str:
+    """What is wrong with the kind of an object in one of Istio's API groups; empty where nothing is.
+
+    https://istio.io/latest/docs/reference/config/
+    """
+    group, kind = str(obj.get("apiVersion", "")).partition("/")[0], str(obj.get("kind", ""))
+    known = _schemas()
+    if (group, kind) in known or group not in {one for one, _ in known}:
+        return ""
+    meant = nearest_kind(obj)
+    return f"{group} has no kind {kind}{f' ({meant})' if meant else ''}"
+
+
+def nearest_kind(obj: Mapping[str, Any]) -> str:
+    """`Did you mean ...?` for an object whose kind, or whose kind's group, is nearly one of Istio's; else nothing."""
+    kinds = {kind: group for group, kind in _schemas()}
+    kind = str(obj.get("kind", ""))
+    near = kind if kind in kinds else next(iter(get_close_matches(kind, kinds, n=1)), "")
+    return f"Did you mean the kind {near} of {kinds[near]}?" if near else ""
 
 
 @cache

@@ -10,7 +10,7 @@ from labkit.cluster import Cluster
 from labkit.cluster.manifests import Source, load_documents, looks_like_path
 from labkit.cluster.trees import Place, Tree, read_tree
 from labkit.errors import InputError
-from labkit.installers.fields import unknown_fields
+from labkit.installers.fields import unknown_fields, unknown_kind
 from labkit.observe.analyzed import merged, read_objects
 from labkit.observe.declared_mesh import cluster_settings, file_settings
 from labkit.policy.analysis import CODES, ISTIO, KIALI, Level, Message, analyze
@@ -84,12 +84,16 @@ def analyze_tree(
 
 
 def _with_unknown_fields(objects: Iterable[Any], found: Sequence[Message]) -> list[Message]:
-    """With a message for each field that its kind does not have: an API server refuses the whole object for it."""
+    """With a message for each kind that Istio does not have, and for each field that its kind does not have: an API
+    server refuses the whole object for it.
+    """
+    objects = list(objects)
     unknown = [
         make_message("IST0106", one, f'unknown field "{path}"', path=path)
         for one in objects
         for path in unknown_fields(one)
     ]
+    unknown += [make_message("IST0106", one, wrong, path="kind") for one in objects if (wrong := unknown_kind(one))]
     return sorted([*unknown, *found], key=lambda one: (one.order, one.path))
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.cluster.manifests import Source, load_documents
 from labkit.cluster.trees import Tree, read_tree
-from labkit.errors import InputError, did_you_mean
-from labkit.installers.fields import unknown_fields
+from labkit.errors import InputError, MeshError, did_you_mean
+from labkit.installers.fields import unknown_fields, unknown_kind
 from labkit.observe.declared_mesh import make_declared_mesh
 from labkit.observe.seen import traffic_of
 from labkit.observe.traffic import address_of, path_of
@@ -95,10 +95,16 @@ class DeclaredQuestions:
         """
         from labkit.views.declared import Previewed
 
-        change = _change(source, delete, restart, namespace)
-        found = preview(self.declared_mesh(), change, _traffic(traffic))
+        change, mesh = _change(source, delete, restart, namespace), self.declared_mesh()
+        _known_templates(mesh, change)
+        found = preview(mesh, change, _traffic(traffic))
         unread = [f"{said}." for one in change.apply for said in _unread(one)]
-        return Previewed(replace(found, notes=(*found.notes, *unread)))
+        refused = (*self.not_taken(change.apply), *found.refused)
+        return Previewed(replace(found, refused=refused, notes=(*found.notes, *unread)))
+
+    def not_taken(self, objects: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What an API server would refuse of some objects for their kind."""
+        return [f"{one.get('kind')} {key_of(one)[2]}: {said}." for one in objects if (said := unknown_kind(one))]
 
     def migrate(self, traffic: Any = None) -> Planned:
         """The way of the whole mesh to STRICT, in an order in which nobody is cut off, every step tried beforehand.
@@ -107,7 +113,14 @@ class DeclaredQuestions:
         """
         from labkit.views.planned import Planned
 
-        return Planned(migrate(self.declared_mesh(), _traffic(traffic)))
+        mesh = self.declared_mesh()
+        if not mesh.settings.installed:
+            raise MeshError(
+                "No mesh is installed on this cluster.",
+                meaning="STRICT is enforced by sidecars, and here nobody makes them or tells them what to do.",
+                next_step="Install one: lab.install_mesh().",
+            )
+        return Planned(migrate(mesh, _traffic(traffic)))
 
     def verify(
         self,
@@ -138,6 +151,7 @@ class Files(DeclaredQuestions):
         self.sources = sources
         self.tree: Tree = read_tree(sources, namespace)
         self.tree.notes[:0] = [said for one in self.tree.objects for said in _unread(one, self.tree)]
+        self.tree.notes[:0] = [said for one in self.tree.objects for said in _of_no_kind(one, self.tree)]
         self._mesh = make_declared_mesh(self.tree.objects, root_namespace, self.tree.at)
 
     def declared_mesh(self) -> DeclaredMesh:
@@ -155,6 +169,15 @@ class Files(DeclaredQuestions):
         counted = f"{len(tree.objects)} objects, {len(mesh.clients)} workloads, {len(mesh.servers)} ports to call"
         skipped = f"; passed over: {', '.join(tree.skipped)}" if tree.skipped else ""
         return f"Files({counted}{skipped})"
+
+
+def _of_no_kind(obj: Mapping[str, Any], tree: Tree) -> list[str]:
+    """That an object counts for nothing, because Istio has no such kind."""
+    kind, namespace, name = key_of(obj)
+    place = tree.place_of(kind, namespace, name, "kind")
+    where, wrong = f" ({place})" if place else "", unknown_kind(obj)
+    said = f"{kind} {namespace}/{name}{where} counts for nothing here, and 'kubectl apply' refuses it: {wrong}"
+    return [said] if wrong else []
 
 
 def _unread(obj: Mapping[str, Any], tree: Tree | None = None) -> list[str]:
@@ -255,6 +278,24 @@ def _port(port: Any) -> int:
     if isinstance(port, bool) or not isinstance(port, int | str) or not str(port).isdigit() or int(port) > 65535:
         raise InputError(f"{port!r} is no port.", next_step="Write a number between 1 and 65535.", port=port)
     return int(port)
+
+
+def _known_templates(mesh: DeclaredMesh, change: Change) -> None:
+    """Raises InputError where pods are to be made anew, and nothing makes pods by that name."""
+    known = [one for one in (*mesh.objects, *change.apply) if (one.get("spec") or {}).get("template")]
+    makers = {key_of(one)[1:] for one in known if not one["metadata"].get("ownerReferences")}
+    there = {f"{namespace}/{name}" for namespace, name in makers}
+    for one in change.restart:
+        namespace, _, name = one.rpartition("/")
+        wanted = f"{namespace or 'default'}/{name}"
+        if wanted in there or (name == "*" and any(home == namespace for home, _ in makers)):
+            continue
+        near = did_you_mean(wanted, sorted(there | {f"{home}/*" for home, _ in makers}))
+        raise InputError(
+            f"Nothing makes pods called {wanted!r}, so none are made anew.",
+            meaning="To restart is written namespace/name of a Deployment, or namespace/* for all of a namespace.",
+            next_step=f"{near}Here: {', '.join(sorted(there)[:12]) or 'none'}.",
+        )
 
 
 def _known(mesh: DeclaredMesh, namespaces: Iterable[str]) -> None:

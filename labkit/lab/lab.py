@@ -113,6 +113,7 @@ from labkit.cluster.cluster import WAIT_SECONDS, Change
 from labkit.cluster.kinds import DEPLOYMENT, DESTINATION_RULE, EVENT, NAMESPACE, PEER_AUTHENTICATION, POD, SERVICE, Kind
 from labkit.cluster.manifests import Source, find_path, load_documents, looks_like_path, manifest_files, shown_path
 from labkit.errors import InputError, LabError
+from labkit.installers.fields import nearest_kind
 from labkit.lab.analysis import Analyses
 from labkit.lab.certificates import CertificateQuestions
 from labkit.lab.course import STEP, Course
@@ -129,6 +130,7 @@ from labkit.lab.tokens import Tokens
 from labkit.lab.wire import OnTheWire
 from labkit.lab.words import ProxyWords
 from labkit.observe import declared, mesh, objects, proxies, proxy, settling, traffic, waiting
+from labkit.observe.accepting import would_refuse
 from labkit.observe.declared_mesh import read_declared_mesh
 from labkit.outcomes import Observation, Probe, Verdict
 from labkit.policy.declared import DeclaredMesh
@@ -218,6 +220,10 @@ class Lab(
     def declared_mesh(self) -> DeclaredMesh:
         """All that the cluster's objects say, for questions of your own."""
         return read_declared_mesh(self.cluster)
+
+    def not_taken(self, objects: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What the cluster would refuse of some objects: kinds that it does not know, namespaces that are not there."""
+        return would_refuse(self.cluster, objects, nearest_kind)
 
     # -- change -------------------------------------------------------------------------------------------------
 

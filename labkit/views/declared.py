@@ -217,7 +217,9 @@ class Previewed:
     def title(self) -> str:
         if self.safe and not (self.preview.changes or self.preview.unchanged):
             return NO_CALLS
-        return f"{self.what} is safe" if self.safe else f"{self.what} breaks something"
+        if self.safe:
+            return f"{self.what} is safe"
+        return f"{self.what} breaks something" if self.breaking else f"{self.what} would be refused"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

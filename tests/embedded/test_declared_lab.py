@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import labkit
 from labkit.cli import main
 from labkit.cluster.opening import embedded_lifecycle
+from labkit.errors import InputError, MeshError
 from labkit.lab import Lab
 from labkit.outcomes import Outcome
 from labkit.policy.declared import Rule
@@ -23,6 +24,12 @@ CLUSTER = "declared"
 OUTSIDE, INSIDE = "default/curl-outside", "azureopenai/chatfrontend"
 SERVER, PORT = "azureopenai/chatbackend-service", 5000
 URL = "http://chatbackend-service.azureopenai:5000/healthz"
+PEERS = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: azureopenai}
+spec: {mtls: {mode: PERMISSIVE}}
+"""
 STRICT = "manifests/lessons/04/peer-authentication.yaml"
 
 
@@ -112,6 +119,33 @@ def test_from_a_shell(strict: Lab) -> None:
     assert json.loads(counted.stdout)["by_observed_traffic"]
     opened = CliRunner().invoke(main, ["preview", "--delete", STRICT, *where])
     assert (opened.exit_code, "start to work" in opened.stdout) == (0, True)
+
+
+def test_what_the_cluster_would_not_take_is_said_before(lab: Lab) -> None:
+    elsewhere = PEERS.replace("azureopenai", "azureopenay")
+    (refused,) = lab.preview(elsewhere).preview.refused
+    assert refused.endswith("the namespace 'azureopenay' does not exist. Did you mean 'azureopenai'?")
+    with pytest.raises(InputError, match="namespace 'azureopenay' does not exist"):
+        lab.apply(elsewhere)
+    (refused,) = lab.preview(PEERS.replace("Authentication", "Authentification")).preview.refused
+    assert "does not know the kind PeerAuthentification" in refused and "PeerAuthentication" in refused
+    assert lab.preview(PEERS).preview.refused == ()
+    made = "apiVersion: v1\nkind: Namespace\nmetadata: {name: azureopenay}\n---\n"
+    assert lab.preview(made + elsewhere).preview.refused == (), "it comes with the change"
+
+
+def test_without_a_mesh_nobody_plans_for_strict() -> None:
+    """The last cluster of this module: there is no mesh, so there are no kinds of Istio's."""
+    with labkit.open(f"embedded:{CLUSTER}-bare", narrate=lambda _: None) as bare:
+        try:
+            (refused,) = bare.preview(PEERS.replace("azureopenai", "default")).preview.refused
+            assert "Istio's kinds come with the mesh, and none is installed" in refused
+            with pytest.raises(MeshError, match="No mesh is installed"):
+                bare.migrate()
+            told = CliRunner().invoke(main, ["migrate", "--cluster", f"embedded:{CLUSTER}-bare"])
+            assert (told.exit_code, "labkit mesh install --cluster embedded:declared-bare" in told.output) == (1, True)
+        finally:
+            embedded_lifecycle().down(f"{CLUSTER}-bare", purge=True)
 
 
 def test_the_plan_is_gone_step_by_step_and_nobody_is_cut_off(lab: Lab) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from labkit.installers.fields import unknown_fields
+from labkit.installers.fields import nearest_kind, unknown_fields, unknown_kind
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,3 +43,33 @@ def test_the_manifests_here_have_none() -> None:
                 seen += 1
                 assert unknown_fields(obj) == [], path
     assert seen > 20
+
+
+@pytest.mark.parametrize(
+    ("obj", "said"),
+    [
+        (
+            an("PeerAuthentification", "security"),
+            "security.istio.io has no kind PeerAuthentification (Did you mean the kind PeerAuthentication of "
+            "security.istio.io?)",
+        ),
+        (
+            an("PeerAuthentication", "networking"),
+            "networking.istio.io has no kind PeerAuthentication (Did you mean the kind PeerAuthentication of "
+            "security.istio.io?)",
+        ),
+        (an("Lighthouse", "security"), "security.istio.io has no kind Lighthouse"),
+        (an("PeerAuthentication", "security"), ""),
+        ({"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator"}, ""),
+        ({"apiVersion": "apps/v1", "kind": "Deploiment"}, ""),
+    ],
+)
+def test_kinds_that_istio_does_not_have(obj: dict[str, Any], said: str) -> None:
+    assert unknown_kind(obj) == said
+
+
+def test_the_kind_that_was_meant() -> None:
+    assert nearest_kind(an("Virtualservice", "networking")) == (
+        "Did you mean the kind VirtualService of networking.istio.io?"
+    )
+    assert nearest_kind(an("Lighthouse", "networking")) == ""

@@ -254,3 +254,32 @@ def test_a_field_that_its_kind_does_not_have_is_named(shop: Path) -> None:
     seen = run("preview", "-f", str(shop / "typed.yaml"), "--from", str(shop / "safe")).stdout
     assert "spec.mtsl" in seen
     assert "spec." not in run("preview", "-f", str(shop / "strict.yaml"), "--from", str(shop / "safe")).stdout
+
+
+def test_a_kind_that_istio_does_not_have_is_no_safe_change(shop: Path) -> None:
+    wrong = shop / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump({**peers("STRICT"), "kind": "PeerAuthentification"}))
+    told = run("preview", "--from", str(shop / "safe"), "-f", str(wrong))
+    assert told.exit_code == 1
+    assert told.output.splitlines()[0] == "The change would be refused"
+    assert "Did you mean the kind PeerAuthentication of security.istio.io?" in told.output
+    assert "has no kind PeerAuthentification" in run("verify", "--from", str(wrong)).output
+    analyzed = run("analyze", "--use-kube=false", str(wrong))
+    assert (analyzed.exit_code, "IST0106" in analyzed.output) == (1, True)
+    right = run("preview", "--from", str(shop / "safe"), "-f", str(shop / "strict.yaml"))
+    assert (right.exit_code, "no kind" in right.output) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("foo/wab", "Did you mean 'foo/web'?"),
+        ("fo/*", "Did you mean 'foo/*'?"),
+        ("foo/elsewhere", "Here: foo/client, foo/web"),
+        ("elsewhere/*", "Here: foo/client, foo/web"),
+    ],
+)
+def test_to_restart_what_is_not_there_is_wrong_input(shop: Path, name: str, words: str) -> None:
+    told = run("preview", "--from", str(shop / "safe"), "--restart", name)
+    assert (told.exit_code, words in told.output) == (2, True), told.output
+    assert run("preview", "--from", str(shop / "safe"), "--restart", "foo/web").exit_code == 0
