@@ -128,6 +128,8 @@ def lab(lesson: str, options: tuple[str, ...]) -> None:
     from labkit import runner
     from labkit.cluster.opening import embedded_kubeconfig
 
+    if lesson.startswith("-"):  # an option, and no lesson
+        lesson, options = "00", (lesson, *options)
     root = Path.cwd()
     path = runner.find_lessons(root, [lesson])[0].absolute()
     own = [p for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
