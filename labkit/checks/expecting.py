@@ -83,6 +83,25 @@ def exists(
     return expect
 
 
+def keeps(kind: str, name: str, namespace: str, *path: str | int) -> Expectation:
+    """An object still says something at this place of it: what it was made for."""
+    names = [step for step in path if isinstance(step, str)]
+
+    def expect(cluster: Cluster) -> Judgement:
+        expected = f"{kind} {name} in {namespace} keeps its {names[-1] if names else 'place'}"
+        value: Any = cluster.find(cluster.kind(kind), name, namespace)
+        if value is None:
+            return Judgement(False, expected, "it is gone")
+        for step in path:
+            try:
+                value = value[step]
+            except (KeyError, IndexError, TypeError):
+                value = None
+        return Judgement(value is not None, expected, "it is there" if value is not None else "not any more")
+
+    return expect
+
+
 def check_of(name: str, expectation: Expectation, hint: str) -> Check:
     """A check that needs no evidence: it asks the running mesh, and gives this hint when the answer is another."""
 

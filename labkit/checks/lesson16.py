@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.checks.evidence import RETURNED
-from labkit.checks.expecting import answered, exists, has_mode
+from labkit.checks.expecting import answered, has_mode, keeps
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.observe.declared_mesh import read_declared_mesh
@@ -20,7 +20,7 @@ LOOKS = "nothing: it looks for itself"
 HEALED = (
     answered(CALLER, PAGE, by=Outcome.MTLS),
     has_mode("visits", "STRICT"),
-    exists("DestinationRule", "visits", "visits"),
+    keeps("destinationrule", "visits", "visits", "spec", "trafficPolicy", "connectionPool"),
 )
 """What holds when that drill is healed: nothing that was asked for is gone."""
 

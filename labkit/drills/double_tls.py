@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from labkit.checks.expecting import keeps
 from labkit.course import World
 from labkit.course.acts import apply, delete, run
-from labkit.drills.expecting import keeps, prints
+from labkit.drills.expecting import prints
 from labkit.drills.model import Drill
 from labkit.drills.places import CA, CALLER, SECRET, broken
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from labkit.checks.expecting import Expectation, answered
 from labkit.checks.results import Judgement
@@ -18,25 +17,6 @@ from labkit.observe.objects import app_container, find_workload, name_of
 from labkit.observe.visiting import Papers, door_of, visit
 from labkit.observe.waiting import missing_in_deployment
 from labkit.pki.folder import folder_of
-
-
-def keeps(kind: str, name: str, namespace: str, *path: str | int) -> Expectation:
-    """An object still says something at this place of it: what it was made for."""
-    names = [step for step in path if isinstance(step, str)]
-
-    def expect(cluster: Cluster) -> Judgement:
-        expected = f"{kind} {name} in {namespace} keeps its {names[-1] if names else 'place'}"
-        value: Any = cluster.find(cluster.kind(kind), name, namespace)
-        if value is None:
-            return Judgement(False, expected, "it is gone")
-        for step in path:
-            try:
-                value = value[step]
-            except (KeyError, IndexError, TypeError):
-                value = None
-        return Judgement(value is not None, expected, "it is there" if value is not None else "not any more")
-
-    return expect
 
 
 def answered_each_time(client: str, url: str, times: int) -> Expectation:

@@ -1,8 +1,8 @@
 """Sporadic 503s on the day of STRICT, which has nothing to do with them."""
 
-from labkit.checks.expecting import has_mode
+from labkit.checks.expecting import has_mode, keeps
 from labkit.course.acts import apply
-from labkit.drills.expecting import answered_each_time, keeps
+from labkit.drills.expecting import answered_each_time
 from labkit.drills.model import Drill
 from labkit.drills.places import CALLER, PAGE, VISITS, broken, repaired
 

@@ -1,8 +1,8 @@
 """Metrics of clients alone, which cannot tell how a connection was secured."""
 
-from labkit.checks.expecting import answered
+from labkit.checks.expecting import answered, keeps
 from labkit.course.acts import apply
-from labkit.drills.expecting import counted_by_server, keeps
+from labkit.drills.expecting import counted_by_server
 from labkit.drills.model import Drill
 from labkit.drills.places import CALLER, PAGE, VISITS, broken, repaired
 from labkit.outcomes import Outcome

@@ -1,8 +1,7 @@
 """A rule on identities, met by a caller that sends plaintext."""
 
-from labkit.checks.expecting import answered
+from labkit.checks.expecting import answered, keeps
 from labkit.course.acts import apply, delete
-from labkit.drills.expecting import keeps
 from labkit.drills.model import Drill
 from labkit.drills.places import CALLER, OUTSIDE, PAGE, VISITS, broken
 from labkit.outcomes import Outcome

@@ -1,8 +1,7 @@
 """A port whose name says TCP, so that rules on HTTP never match."""
 
-from labkit.checks.expecting import answered
+from labkit.checks.expecting import answered, keeps
 from labkit.course.acts import apply
-from labkit.drills.expecting import keeps
 from labkit.drills.model import Drill
 from labkit.drills.places import CALLER, PAGE, VISITS, broken, repaired
 from labkit.outcomes import Outcome

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from labkit.checks.expecting import answered, has_mode
+from labkit.checks.expecting import answered, has_mode, keeps
 from labkit.course.acts import apply, run
-from labkit.drills.expecting import keeps, rolled_out
+from labkit.drills.expecting import rolled_out
 from labkit.drills.model import Drill
 from labkit.drills.places import CALLER, PAGE, VISITS, broken
 from labkit.outcomes import Outcome

@@ -1,8 +1,7 @@
 """A DestinationRule that sends plaintext to a STRICT server."""
 
-from labkit.checks.expecting import answered, has_mode
+from labkit.checks.expecting import answered, has_mode, keeps
 from labkit.course.acts import apply
-from labkit.drills.expecting import keeps
 from labkit.drills.model import Drill
 from labkit.drills.places import CALLER, PAGE, VISITS, broken, repaired
 from labkit.outcomes import Outcome

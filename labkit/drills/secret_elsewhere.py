@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from labkit.checks.expecting import keeps
 from labkit.course.acts import apply, run
-from labkit.drills.expecting import keeps, visited
+from labkit.drills.expecting import visited
 from labkit.drills.model import Drill
 from labkit.drills.places import CA, DOOR, SECRET, SHOP, broken, shop_secret
 

@@ -1,8 +1,9 @@
 """A subset without labels, which selects every pod."""
 
+from labkit.checks.expecting import keeps
 from labkit.course import World
 from labkit.course.acts import apply
-from labkit.drills.expecting import keeps, prints
+from labkit.drills.expecting import prints
 from labkit.drills.model import Drill
 from labkit.drills.places import CALLER, broken, repaired
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from labkit.checks.expecting import answered
+from labkit.checks.expecting import answered, keeps
 from labkit.course.acts import apply
-from labkit.drills.expecting import keeps
 from labkit.drills.model import Drill
 from labkit.drills.places import CALLER, PAGE, VISITS, broken
 from labkit.outcomes import Outcome
