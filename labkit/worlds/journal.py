@@ -78,7 +78,8 @@ class Journal:
 
     def undo(self) -> tuple[list[str], list[str]]:
         """Go all the way back. Returns what was put back, and what could not be."""
-        undone, failed, gone = [], [], []
+        undone: dict[tuple[str, str | None], str] = {}  # of an object that changed twice, the end counts
+        failed, gone = [], []
         while self._steps:
             step = self._steps.pop()
             if step.owner in self._made:
@@ -88,14 +89,16 @@ class Journal:
             except LabError as error:
                 failed.append(f"{step.what}: {error.what}")
                 continue
-            if not isinstance(change, Change):
-                undone.append(step.what)
-            elif change.action != "absent":
-                undone.append(step.what)
+            if isinstance(change, Change) and change.action == "absent":
+                continue
+            subject = step.what.partition(" ")[2], step.owner
+            undone.pop(subject, None)
+            undone[subject] = step.what
+            if isinstance(change, Change):
                 gone.append(change)
         wait_until_gone(self._cluster, gone)
         self._made.clear()
-        return undone, failed
+        return list(undone.values()), failed
 
     def _deletion(self, change: Change) -> Callable[[], Change]:
         def delete() -> Change:

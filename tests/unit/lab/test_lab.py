@@ -175,6 +175,17 @@ def test_what_was_changed_or_deleted_is_restored() -> None:
     assert cluster.log.count("restore default") == 2
 
 
+def test_of_an_object_that_changed_twice_the_end_is_told() -> None:
+    book, cluster = journal()
+    cluster.objects_ = {"foo": ours("foo"), "a": ours("a")}
+    book.record([Change("created", POD, "a", "foo")])
+    book.record([Change("configured", POD, "a", "foo", ours("a"))])
+    before = peer_authentication("STRICT")
+    book.record([Change("configured", PEER_AUTHENTICATION, "default", "foo", before)] * 3)
+    assert book.undo()[0] == ["restored peerauthentication/default", "removed pod/a"]
+    assert cluster.log.count("restore default") == 3
+
+
 def test_what_lost_its_namespace_is_not_restored() -> None:
     book, cluster = journal()
     book.record([Change("deleted", PEER_AUTHENTICATION, "default", "gone", peer_authentication("STRICT"))])
