@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from html import escape
@@ -49,12 +50,17 @@ class CheckResult:
     def _repr_html_(self) -> str:
         # Okabe-Ito bluish green, vermillion and grey; the sign and the word say the same.
         mark, colour = ("✔", "#009e73") if self.passed else ("…", "#808080") if self.pending else ("✘", "#d55e00")
-        body = "".join(f'<div style="opacity:.9">{escape(line)}</div>' for line in self.lines())
+        body = "".join(f'<div style="opacity:.9">{_marked(line)}</div>' for line in self.lines())
         return (
             f'<div role="status" style="border-left:4px solid {colour};padding:2px 10px;margin:4px 0;color:inherit;'
             f'line-height:1.5"><div><b style="color:{colour}">{mark} {self.word}</b> {escape(self.name)}</div>'
             f"{body}</div>"
         )
+
+
+def _marked(line: str) -> str:
+    """HTML of a line, in which `words` between backticks are code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(line))
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,7 @@ class Course:
         known = progress.read_progress().get(progress.DRILLS)
         healed = known.checks if known else set[str]()
         rows = [(one.name, one.title, "healed" if one.name in healed else "") for one in drills().values()]
-        return self._shown(("DRILL", "WHAT IS REPORTED", ""), rows)
+        return self._shown(("DRILL", "WHAT IS REPORTED", "STATE"), rows)
 
     def drill(self, name: str) -> DrillSheet:
         """Break the mesh for real, and say what is reported. `lab.leave()` or the next world ends the drill."""

@@ -65,8 +65,9 @@ class Installing:
             settling.wait_until_drained(self.cluster, objects.take_snapshot(self.cluster).pods)
         lines = tuple(str(one) for one in changes if one.action != "unchanged")
         warnings = tuple(f"{path} has no effect on the embedded mesh" for path in read.without_effect)
+        line = _elsewhere(values, assignments, written, place.get("namespace") or "istio-system")
         what = "Configured the mesh" if lines else "The mesh is configured so already"
-        return Done(what, lines, (_istioctl(values, assignments),), warnings, time.monotonic() - started)
+        return Done(what, lines, (line,), warnings, time.monotonic() - started)
 
     def attempt_mesh(self, values: Source | Iterable[Source]) -> Attempt:
         """Configure the mesh, but show a refusal instead of raising it. Settings with a blank `...` are not sent."""
@@ -93,11 +94,16 @@ class Installing:
         return dict(yaml.safe_load(found["data"].get("mesh") or "") or {})
 
 
-def _istioctl(values: Source | Iterable[Source], assignments: Iterable[str]) -> str:
-    """The line that does the same on a real cluster."""
+def _elsewhere(
+    values: Source | Iterable[Source], assignments: Iterable[str], written: Mapping[str, Any], namespace: str
+) -> str:
+    """The line that does the same on a real cluster: Helm's values by helm, all else by istioctl."""
     several = [values] if isinstance(values, str | Path | Mapping) else list(values)
+    by_helm = bool(several) and written.get("kind") != "IstioOperator"
     files = [str(one) for one in several if isinstance(one, Path) or (isinstance(one, str) and "\n" not in one)]
     parts = [*(f"-f {one}" for one in files), *(f"--set {one}" for one in assignments)]
     if len(files) < len(several):
-        parts.insert(0, "-f operator.yaml")
+        parts.insert(0, "-f values.yaml" if by_helm else "-f operator.yaml")
+    if by_helm:
+        return " ".join([f"helm upgrade istiod istio/istiod -n {namespace}", *parts])
     return " ".join(["istioctl install", *parts, "-y"])

@@ -73,7 +73,7 @@ class Planned:
         lines += [str(self.namespaces), ""] if self.plan.namespaces else []
         for number, step in enumerate(self.steps, 1):
             lines.append(f"{number}. {step.act}: {step.what}")
-            lines.append(f"   {step.why[:1].upper()}{step.why[1:].rstrip('.')}.")
+            lines.append(f"   {_sentence(step.why)}")
             lines += [f"   Would break: {one.client} -> {one.server}. {one.why}" for one in step.breaks[:3]]
             if len(step.breaks) > 3:
                 lines.append(f"   and {len(step.breaks) - 3} more calls.")
@@ -91,7 +91,7 @@ class Planned:
         steps = "".join(
             card(
                 f"{number}. {one.act}: {one.what}",
-                [f"{one.why[:1].upper()}{one.why[1:].rstrip('.')}.", *one.notes, _who_breaks(one)],
+                [_sentence(one.why), *one.notes, _who_breaks(one)],
                 () if one.act is Act.HOLD else one.commands,
                 colour=ORANGE if one.breaks or one.act is Act.HOLD else BLUE,
             )
@@ -102,6 +102,12 @@ class Planned:
 
 def _steps(number: int) -> str:
     return "1 step" if number == 1 else f"{number} steps"
+
+
+def _sentence(text: str) -> str:
+    # Names such as shop/web keep their case.
+    head = text if "/" in text.partition(" ")[0] else text[:1].upper() + text[1:]
+    return f"{head.rstrip('.')}."
 
 
 def _who_breaks(step: Step) -> str:

@@ -123,7 +123,7 @@ class _Planner:
             return
         clients = sorted({one.client for one in breaks})
         who = "callers without a certificate" if clients == [UNKNOWN] else _listed(clients)
-        why = f"{who} would be cut off: {breaks[0].why}"
+        why = f"{who} would be cut off. {breaks[0].why}"
         ways = (
             "Give them a sidecar, or keep only the ports that they call PERMISSIVE (portLevelMtls), or show by "
             "observed traffic that they do not call.",

@@ -28,6 +28,11 @@ def probed(client: str, **facts: Any) -> Observation:
     return Observation(probe=Probe(client, "azureopenai/chatbackend-service", 5000), **facts)
 
 
+def test_words_between_backticks_are_code_on_a_page() -> None:
+    page = find_check("00-count-containers").pending()._repr_html_()
+    assert "<code>...</code>" in page and "`" not in page
+
+
 def outside(**facts: Any) -> Observation:
     return probed("default/curl-outside", **facts)
 
