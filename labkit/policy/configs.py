@@ -45,3 +45,21 @@ def read_meta(obj: Mapping[str, Any], *, kind: str = "") -> Meta:
         labels=dict(metadata.get("labels") or {}),
         annotations=dict(metadata.get("annotations") or {}),
     )
+
+
+def namespace_of(obj: Mapping[str, Any]) -> str:
+    """metadata.namespace; `default` where none is named."""
+    return str((obj.get("metadata") or {}).get("namespace") or "default")
+
+
+def exported(export_to: frozenset[str], owner: str, namespace: str) -> bool:
+    """Whether an object of the namespace `owner` is seen in `namespace`; without exportTo it is seen everywhere."""
+    if not export_to or "*" in export_to or namespace in export_to:
+        return True
+    return "." in export_to and owner == namespace
+
+
+def service_export_to(metadata: Mapping[str, Any]) -> frozenset[str]:
+    """To whom a Service is exported: https://istio.io/latest/docs/reference/config/annotations/#NetworkingExportTo"""
+    written = (metadata.get("annotations") or {}).get("networking.istio.io/exportTo") or ""
+    return frozenset(one.strip() for one in written.split(",") if one.strip())

@@ -12,7 +12,7 @@ from typing import Any
 
 from labkit.errors import InputError
 from labkit.outcomes import DecidingPolicy, Scope
-from labkit.policy.configs import Meta, read_meta
+from labkit.policy.configs import Meta, exported, read_meta
 from labkit.policy.selection import selector_labels
 from labkit.policy.workload import Workload, labels_match
 
@@ -189,7 +189,7 @@ def destination_rule(
     for namespace in (service_namespace, root_namespace):
         there = [one for one in known if one.meta.namespace == namespace]
         found = _most_specific(there, client, host)
-        if found and _visible(found, client.namespace):
+        if found and exported(found.export_to, found.meta.namespace, client.namespace):
             return found
     return None
 
@@ -240,12 +240,6 @@ def _merged(same_host: list[DestinationRule]) -> DestinationRule:
             names=(*result.names, *other.names),
         )
     return result
-
-
-def _visible(rule: DestinationRule, namespace: str) -> bool:
-    if not rule.export_to or "*" in rule.export_to or namespace in rule.export_to:
-        return True
-    return "." in rule.export_to and rule.meta.namespace == namespace
 
 
 def _policy(written: Mapping[str, Any]) -> TrafficPolicy:

@@ -164,13 +164,6 @@ def entry_from_group(group: Object, address: str) -> dict[str, Any]:
     }
 
 
-def exported(export_to: frozenset[str], owner: str, namespace: str) -> bool:
-    """Whether an object of the namespace `owner` is seen in `namespace`; without exportTo it is seen everywhere."""
-    if not export_to or "*" in export_to or namespace in export_to:
-        return True
-    return "." in export_to and owner == namespace
-
-
 def _port(written: Object) -> EntryPort:
     number = int(written.get("number") or 0)
     name = str(written.get("name") or "")

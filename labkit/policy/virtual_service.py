@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.policy.claims import routing_claim
-from labkit.policy.configs import Meta, read_meta
+from labkit.policy.configs import Meta, exported, read_meta
 from labkit.policy.destination_rule import full_name, host_matches
 from labkit.policy.workload import Workload, labels_match
 
@@ -145,9 +145,7 @@ class VirtualService:
 
     def visible_in(self, namespace: str) -> bool:
         """Whether clients of a namespace see it."""
-        if not self.export_to or "*" in self.export_to or namespace in self.export_to:
-            return True
-        return "." in self.export_to and self.meta.namespace == namespace
+        return exported(self.export_to, self.meta.namespace, namespace)
 
 
 def parse_virtual_service(obj: Mapping[str, Any]) -> VirtualService:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,17 @@ class Workload:
 def labels_match(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     """Whether every label of `selector` is present and equal in `labels`; an empty selector matches all."""
     return all(labels.get(key) == value for key, value in selector.items())
+
+
+def is_owned(template: Mapping[str, Any]) -> bool:
+    """Whether somebody else answers for a template: a ReplicaSet of a Deployment is its Deployment's business."""
+    return any(owner.get("controller") for owner in (template.get("metadata") or {}).get("ownerReferences") or ())
+
+
+def has_pods(template: Mapping[str, Any], labels: Iterable[Mapping[str, str]]) -> bool:
+    """Whether one of these pods, by its labels, is of the template."""
+    selector = ((template.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    return bool(selector) and any(labels_match(selector, one) for one in labels)
 
 
 def workload_from_pod(pod: Mapping[str, Any]) -> Workload:

@@ -9,9 +9,17 @@ from typing import Any
 from labkit.errors import InputError
 from labkit.outcomes import Probe, Verdict
 from labkit.policy.calls import call_service, is_over, predict_call
+from labkit.policy.configs import namespace_of
 from labkit.policy.injection import DEFAULT_REVISION, injection_decision
 from labkit.policy.peer_authentication import KIND, ROOT_NAMESPACE, EffectiveMTLS, compose_peer_authentication
-from labkit.policy.workload import TLS_MODE_ISTIO, TLS_MODE_LABEL, Workload, labels_match, workload_from_pod
+from labkit.policy.workload import (
+    TLS_MODE_ISTIO,
+    TLS_MODE_LABEL,
+    Workload,
+    has_pods,
+    is_owned,
+    workload_from_pod,
+)
 
 Object = Mapping[str, Any]
 
@@ -51,17 +59,17 @@ class World:
             peer_authentications=tuple(by_kind.get(KIND, ())),
             destination_rules=tuple(by_kind.get("DestinationRule", ())),
             authorization_policies=tuple(by_kind.get("AuthorizationPolicy", ())),
-            templates=tuple(one for kind in _TEMPLATES for one in by_kind.get(kind, ()) if not _is_owned(one)),
+            templates=tuple(one for kind in _TEMPLATES for one in by_kind.get(kind, ()) if not is_owned(one)),
             **settings,
         )
 
     def workloads(self, namespace: str) -> list[Workload]:
         """The running pods of a namespace, then what templates without pods will create there."""
         if namespace not in self._workloads:
-            running = [pod for pod in self.pods if _namespace(pod) == namespace and not is_over(pod)]
+            running = [pod for pod in self.pods if namespace_of(pod) == namespace and not is_over(pod)]
             found = [workload_from_pod(pod) for pod in running]
             for template in self.templates:
-                if _namespace(template) == namespace and not _has_pods(template, found):
+                if namespace_of(template) == namespace and not has_pods(template, (one.labels for one in found)):
                     found.append(self._planned(template))
             self._workloads[namespace] = found
         return self._workloads[namespace]
@@ -90,7 +98,7 @@ class World:
         """The Service called `namespace/name`."""
         namespace, _, name = reference.rpartition("/")
         namespace = namespace or "default"
-        here = [one for one in self.services if _namespace(one) == namespace]
+        here = [one for one in self.services if namespace_of(one) == namespace]
         found = next((one for one in here if one["metadata"]["name"] == name), None)
         if found is None:
             known = ", ".join(sorted(one["metadata"]["name"] for one in here)) or "none"
@@ -111,7 +119,7 @@ class World:
         port = _service_port(service, probe.port, probe.server)
         return predict_call(
             client,
-            call_service(service, port, self.workloads(_namespace(service)), host=probe.server),
+            call_service(service, port, self.workloads(namespace_of(service)), host=probe.server),
             self._policies,
             request=probe.request,
             root_namespace=self.root_namespace,
@@ -129,7 +137,7 @@ class World:
     def _planned(self, template: Object) -> Workload:
         """The workload that a template will create: injected or not as its namespace's and its own labels say."""
         pod = (template.get("spec") or {}).get("template") or {}
-        metadata = {**(pod.get("metadata") or {}), "namespace": _namespace(template)}
+        metadata = {**(pod.get("metadata") or {}), "namespace": namespace_of(template)}
         planned = workload_from_pod({**pod, "metadata": {**metadata, "name": template["metadata"]["name"]}})
         if planned.injected or not self.mesh_installed:
             return planned
@@ -148,20 +156,6 @@ class World:
     def _namespace_labels(self, name: str) -> Mapping[str, str]:
         found = next((one for one in self.namespaces if one["metadata"]["name"] == name), {})
         return (found.get("metadata") or {}).get("labels") or {}
-
-
-def _namespace(obj: Object) -> str:
-    return (obj.get("metadata") or {}).get("namespace") or "default"
-
-
-def _is_owned(template: Object) -> bool:
-    """A ReplicaSet of a Deployment is its Deployment's business."""
-    return any(owner.get("controller") for owner in (template.get("metadata") or {}).get("ownerReferences") or ())
-
-
-def _has_pods(template: Object, running: Iterable[Workload]) -> bool:
-    selector = ((template.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
-    return bool(selector) and any(labels_match(selector, one.labels) for one in running)
 
 
 def _service_port(service: Object, number: int, reference: str) -> Object:

@@ -109,6 +109,8 @@ class Subscription:
     error: str = ""
     retry_at: float = 0.0
     retries: int = 0
+    forgiven: Document | None = None
+    """What was last taken for a rejection and was none."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -134,6 +136,7 @@ class Subscription:
 
     def forgive(self, document: Document) -> None:
         """What was taken for a rejection was none: it is sent again at once."""
+        self.forgiven = document
         if self.rejected is document:
             self.rejected, self.error, self.retries = None, "", 0
             self.changed.set()
@@ -298,13 +301,23 @@ class XdsServer:
     def _reject(self, subscription: Subscription, document: Document) -> None:
         if subscription.retries > 1:
             return  # offered again, rejected again: said already
+        log.warning("%s.%s rejects its %s %s", *reversed(subscription.proxy), subscription.kind, document.version)
+        task = asyncio.ensure_future(self._judge(subscription, document))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _judge(self, subscription: Subscription, document: Document) -> None:
+        """Have the rejection explained, and count it. A secret's is counted once it is known to be one."""
+        if subscription.kind != SECRETS:
+            self._count(subscription)
+        if self.on_rejected:
+            await self.on_rejected(subscription, document)
+        if subscription.kind == SECRETS and subscription.forgiven is not document:
+            self._count(subscription)
+
+    def _count(self, subscription: Subscription) -> None:
         self.rejections += 1
         self.monitor.rejected(subscription.kind)
-        log.warning("%s.%s rejects its %s %s", *reversed(subscription.proxy), subscription.kind, document.version)
-        if self.on_rejected:
-            task = asyncio.ensure_future(self.on_rejected(subscription, document))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
 
     def _take(self, subscription: Subscription) -> None:
         if self.on_taken:

@@ -31,7 +31,8 @@ from labkit.embedded.addresses import (
     node_ip,
 )
 from labkit.errors import InputError
-from labkit.policy.service_entry import ServiceEntry, exported, parse_service_entry
+from labkit.policy.configs import exported
+from labkit.policy.service_entry import ServiceEntry, parse_service_entry
 from labkit.policy.sidecar_scope import REGISTRY_ONLY
 
 Object = Mapping[str, Any]

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labkit.policy.analysis.mesh import Mesh, full_name_of, namespace_of
+from labkit.policy.analysis.mesh import Mesh, full_name_of
 from labkit.policy.analysis.messages import Message, found
+from labkit.policy.configs import namespace_of
 from labkit.policy.workload import labels_match
 
 _ONE_WAY = ("SIMPLE", "MUTUAL")

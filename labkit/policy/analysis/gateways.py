@@ -10,16 +10,9 @@ import binascii
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labkit.policy.analysis.mesh import (
-    Mesh,
-    Object,
-    full_name_of,
-    hosts_meet,
-    name_of,
-    namespace_of,
-    selector_text,
-)
+from labkit.policy.analysis.mesh import Mesh, Object, full_name_of, hosts_meet, name_of, selector_text
 from labkit.policy.analysis.messages import Message, found, go_list
+from labkit.policy.configs import namespace_of
 from labkit.policy.credentials import CA_SUFFIX, PAIRS
 from labkit.policy.workload import labels_match
 

@@ -20,9 +20,9 @@ from labkit.policy.analysis.mesh import (
     full_name_of,
     labels_of,
     name_of,
-    namespace_of,
 )
 from labkit.policy.analysis.messages import Message, found, go_list
+from labkit.policy.configs import namespace_of
 from labkit.policy.injection import REVISION
 from labkit.policy.workload import PROXY_CONTAINER, has_sidecar
 

@@ -10,18 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from labkit.policy.analysis.kiali_mtls import rule_mode
-from labkit.policy.analysis.mesh import (
-    MESH_GATEWAY,
-    Mesh,
-    Object,
-    hosts_meet,
-    namespace_of,
-    selector_text,
-)
+from labkit.policy.analysis.mesh import MESH_GATEWAY, Mesh, Object, hosts_meet, selector_text
 from labkit.policy.analysis.messages import Message, found
 from labkit.policy.analysis.policies import namespace_exists
 from labkit.policy.analysis.virtual_services import destinations, gateways_of
 from labkit.policy.authorization import text_matches
+from labkit.policy.configs import namespace_of
 from labkit.policy.destination_rule import full_name, host_matches
 from labkit.policy.workload import labels_match
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labkit.policy.analysis.mesh import Mesh, Object, namespace_of
+from labkit.policy.analysis.mesh import Mesh, Object
 from labkit.policy.analysis.messages import Message, found
+from labkit.policy.configs import namespace_of
 from labkit.policy.destination_rule import CLUSTER_DOMAIN
 
 MESH_WIDE = "*.local"

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+from labkit.policy.calls import is_over
+from labkit.policy.configs import namespace_of
 from labkit.policy.declared.settings import MeshSettings
 from labkit.policy.destination_rule import CLUSTER_DOMAIN, full_name, host_matches
 from labkit.policy.injection import REVISION, injection_decision
-from labkit.policy.workload import PROXY_CONTAINER, has_sidecar, labels_match
+from labkit.policy.workload import PROXY_CONTAINER, has_pods, has_sidecar, is_owned, labels_match
 
 Object = Mapping[str, Any]
 
@@ -151,11 +153,13 @@ class Mesh:
     @cached_property
     def workloads(self) -> list[Standing]:
         """The pods, and what templates without pods will create; with files alone, the default ingress gateway too."""
-        pods = [self._pod(one) for one in self.every("Pod") if not _is_over(one)]
+        pods = [self._pod(one) for one in self.every("Pod") if not is_over(one)]
         found = [*pods]
         for kind in TEMPLATES:
             for one in self.every(kind):
-                if not _is_owned(one) and not _has_pods(one, pods):
+                if not is_owned(one) and not has_pods(
+                    one, (pod.labels for pod in pods if pod.namespace == namespace_of(one))
+                ):
                     found.append(self._planned(one))
         gateways = any(one.labels.get("istio") == "ingressgateway" for one in found)
         if self.from_files and not gateways:
@@ -299,11 +303,6 @@ def name_of(obj: Object) -> str:
     return str((obj.get("metadata") or {}).get("name") or "")
 
 
-def namespace_of(obj: Object) -> str:
-    """metadata.namespace; `default` where none is named."""
-    return str((obj.get("metadata") or {}).get("namespace") or "default")
-
-
 def full_name_of(obj: Object) -> str:
     """`namespace/name`"""
     return f"{namespace_of(obj)}/{name_of(obj)}"
@@ -322,18 +321,3 @@ def annotations_of(obj: Object) -> dict[str, str]:
 def selector_text(selector: Mapping[str, str] | None) -> str:
     """A selector as Kubernetes prints it: `app=web,version=v1`."""
     return ",".join(f"{key}={value}" for key, value in sorted((selector or {}).items()))
-
-
-def _is_over(pod: Object) -> bool:
-    finished = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-    return finished or bool((pod.get("metadata") or {}).get("deletionTimestamp"))
-
-
-def _is_owned(template: Object) -> bool:
-    return any(owner.get("controller") for owner in (template.get("metadata") or {}).get("ownerReferences") or ())
-
-
-def _has_pods(template: Object, pods: list[Standing]) -> bool:
-    selector = ((template.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
-    here = namespace_of(template)
-    return bool(selector) and any(one.namespace == here and labels_match(selector, one.labels) for one in pods)

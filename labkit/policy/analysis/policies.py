@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from labkit.policy.analysis.mesh import Mesh, Object, name_of, namespace_of, selector_text
+from labkit.policy.analysis.mesh import Mesh, Object, name_of, selector_text
 from labkit.policy.analysis.messages import Message, found, go_list
+from labkit.policy.configs import namespace_of
 
 
 # analyzers/authz/authorizationpolicies.go; https://istio.io/latest/docs/reference/config/analysis/ist0127/

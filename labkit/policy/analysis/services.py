@@ -8,16 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from labkit.policy.analysis.mesh import (
-    SYSTEM_NAMESPACES,
-    Mesh,
-    Object,
-    full_name_of,
-    labels_of,
-    name_of,
-    namespace_of,
-)
+from labkit.policy.analysis.mesh import SYSTEM_NAMESPACES, Mesh, Object, full_name_of, labels_of, name_of
 from labkit.policy.analysis.messages import Message, found, go_list
+from labkit.policy.configs import namespace_of
 from labkit.policy.protocols import Protocol, protocol_of
 
 

@@ -18,11 +18,11 @@ from labkit.policy.analysis.mesh import (
     Object,
     full_name_of,
     hosts_meet,
-    namespace_of,
     scopes_of,
 )
 from labkit.policy.analysis.messages import Message, found, go_list
 from labkit.policy.claims import routing_claim
+from labkit.policy.configs import namespace_of
 from labkit.policy.destination_rule import full_name, host_matches
 from labkit.policy.validation.common import regex_error
 from labkit.policy.workload import labels_match

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from labkit.errors import InputError, did_you_mean
 from labkit.policy.calls import target_port
+from labkit.policy.configs import namespace_of, service_export_to
 from labkit.policy.declared.groups import Group, Object, group_of, groups_of, outside_group
 from labkit.policy.declared.settings import MeshSettings
 from labkit.policy.destination_rule import CLUSTER_DOMAIN
@@ -24,6 +25,8 @@ from labkit.policy.workload import (
     TLS_MODE_ISTIO,
     TLS_MODE_LABEL,
     Workload,
+    has_pods,
+    is_owned,
     labels_match,
     workload_from_pod,
 )
@@ -81,8 +84,8 @@ class Registry:
         for group in self.groups:
             self._by_namespace[group.namespace].append(group)
         running = {name: list(some) for name, some in self._by_namespace.items()}
-        for template in (one for kind in TEMPLATES for one in kinds[kind] if not (_is_owned(one) or _is_done(one))):
-            if not _has_pods(template, running.get(_namespace(template), ())):
+        for template in (one for kind in TEMPLATES for one in kinds[kind] if not (is_owned(one) or _is_done(one))):
+            if not has_pods(template, (one.workload.labels for one in running.get(namespace_of(template), ()))):
                 planned = self._planned(template)
                 self.groups.append(planned)
                 self._by_namespace[planned.namespace].append(planned)
@@ -224,7 +227,7 @@ class Registry:
         if template.get("kind") == "CronJob":
             spec = (spec.get("jobTemplate") or {}).get("spec") or {}
         pod = spec.get("template") or {}
-        metadata = {**(pod.get("metadata") or {}), "namespace": _namespace(template)}
+        metadata = {**(pod.get("metadata") or {}), "namespace": namespace_of(template)}
         pod = {**pod, "metadata": {**metadata, "name": template["metadata"]["name"]}}
         workload = workload_from_pod(pod)
         if not workload.injected and self.settings.installed and self._decision(workload, pod).inject:
@@ -261,7 +264,7 @@ class Registry:
     def _service_targets(self) -> Iterator[Target]:
         for service in self._services:
             metadata, spec = service["metadata"], service.get("spec") or {}
-            namespace, selector = _namespace(service), spec.get("selector") or {}
+            namespace, selector = namespace_of(service), spec.get("selector") or {}
             chosen = self._chosen(namespace, {key: str(value) for key, value in selector.items()})
             standing = [one for one in chosen if one.workload.ready] or chosen
             for port in spec.get("ports") or ():
@@ -273,7 +276,7 @@ class Registry:
                     protocol=protocol_of(port),
                     endpoints=tuple((one, number) for one in standing if (number := self._number(one, port))),
                     headless=spec.get("clusterIP") == "None",
-                    export_to=_export_to(metadata),
+                    export_to=service_export_to(metadata),
                     outside=spec.get("type") in ("NodePort", "LoadBalancer"),
                 )
 
@@ -338,25 +341,11 @@ class Registry:
 def _service_age(service: Object) -> tuple[str, str, str]:
     metadata = service["metadata"]
     created = str(metadata.get("creationTimestamp") or "9999")  # one that is not applied yet will be the youngest
-    return created, _namespace(service), str(metadata["name"])
+    return created, namespace_of(service), str(metadata["name"])
 
 
 def _host(service: Object) -> str:
-    return f"{service['metadata']['name']}.{_namespace(service)}.svc.{CLUSTER_DOMAIN}"
-
-
-def _export_to(metadata: Object) -> frozenset[str]:
-    # https://istio.io/latest/docs/reference/config/annotations/#NetworkingExportTo
-    written = (metadata.get("annotations") or {}).get("networking.istio.io/exportTo") or ""
-    return frozenset(one.strip() for one in written.split(",") if one.strip())
-
-
-def _namespace(obj: Object) -> str:
-    return (obj.get("metadata") or {}).get("namespace") or "default"
-
-
-def _is_owned(template: Object) -> bool:
-    return any(owner.get("controller") for owner in (template.get("metadata") or {}).get("ownerReferences") or ())
+    return f"{service['metadata']['name']}.{namespace_of(service)}.svc.{CLUSTER_DOMAIN}"
 
 
 def _is_done(template: Object) -> bool:
@@ -364,11 +353,6 @@ def _is_done(template: Object) -> bool:
     conditions = (template.get("status") or {}).get("conditions") or ()
     ended = any(one.get("type") in ("Complete", "Failed") and one.get("status") == "True" for one in conditions)
     return template.get("kind") == "Job" and ended
-
-
-def _has_pods(template: Object, running: Iterable[Group]) -> bool:
-    selector = ((template.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
-    return bool(selector) and any(labels_match(selector, one.workload.labels) for one in running)
 
 
 def _listed(names: Iterable[str], most: int = 12) -> str:

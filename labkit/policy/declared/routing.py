@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from labkit.outcomes import DecidingPolicy, RequestKind, Scope
+from labkit.policy.configs import exported
 from labkit.policy.declared.groups import Group
 from labkit.policy.declared.reasons import Because, Rule, an_object
 from labkit.policy.declared.registry import Registry, Target
 from labkit.policy.declared.rules import Rules
 from labkit.policy.gateway import Gateway, bound_hosts, gateways_for
 from labkit.policy.protocols import Handling, Protocol
-from labkit.policy.service_entry import exported
 from labkit.policy.sidecar_scope import REGISTRY_ONLY
 from labkit.policy.virtual_service import (
     MESH,

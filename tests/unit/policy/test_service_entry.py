@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from labkit.errors import InputError
+from labkit.policy.configs import exported
 from labkit.policy.protocols import Protocol
 from labkit.policy.service_entry import (
     Location,
     Resolution,
     entry_from_group,
-    exported,
     parse_service_entry,
     parse_workload_entry,
     parse_workload_group,

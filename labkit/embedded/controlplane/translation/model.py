@@ -16,6 +16,7 @@ from labkit.embedded.controlplane.translation import log_formats
 from labkit.embedded.controlplane.translation.log_formats import FileLog
 from labkit.embedded.wire import RENEW_INSIDE
 from labkit.policy.authorization import AuthorizationPolicy
+from labkit.policy.configs import service_export_to
 from labkit.policy.destination_rule import DestinationRule, destination_rule
 from labkit.policy.envoy_filter import EnvoyFilter
 from labkit.policy.gateway import Gateway
@@ -179,14 +180,8 @@ def read_service(obj: Object) -> Service:
         ports=tuple(port for port in ports if port.protocol is not Protocol.UDP),
         selector=dict(spec.get("selector") or {}),
         created=str(metadata.get("creationTimestamp") or ""),
-        export_to=_export_to(metadata),
+        export_to=service_export_to(metadata),
     )
-
-
-def _export_to(metadata: Object) -> frozenset[str]:
-    # https://istio.io/latest/docs/reference/config/annotations/#NetworkingExportTo
-    written = (metadata.get("annotations") or {}).get("networking.istio.io/exportTo") or ""
-    return frozenset(one.strip() for one in written.split(",") if one.strip())
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from labkit.embedded.controlplane.translation.clusters import PASSTHROUGH, captu
 from labkit.embedded.controlplane.translation.inbound import BLACK_HOLE
 from labkit.embedded.controlplane.translation.model import Service, ServicePort, Sidecar, Snapshot
 from labkit.embedded.envoy_messages import Config, socket_address
+from labkit.policy.configs import exported
 from labkit.policy.inbound import ARRIVES_AS_HTTP
-from labkit.policy.service_entry import exported
 from labkit.policy.sidecar_scope import REGISTRY_ONLY, SidecarScope, sidecar_scope
 
 OUTBOUND_PORT = 15001
