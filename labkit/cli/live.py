@@ -13,6 +13,8 @@ from labkit.cli.words import opened
 @main.command("map")
 @click.argument("namespaces", nargs=-1)
 @click.option("--special", is_flag=True, help="Also the kubelet's probes and Prometheus' scrapes.")
+@click.option("--counted", is_flag=True, help="Also every call that the proxies have counted since they were started.")
+@click.option("--as-metrics-see", is_flag=True, help="Name no client that metrics call unknown. With --counted.")
 @click.option("--layer", type=click.Choice(["both", "declared", "observed"]), default="both", show_default=True)
 @click.option("--dot", is_flag=True, help="Print the map as Graphviz source.")
 @click.option("--table", is_flag=True, help="Print an edge a line, with the reason.")
@@ -23,6 +25,8 @@ from labkit.cli.words import opened
 def encryption_map(
     namespaces: tuple[str, ...],
     special: bool,
+    counted: bool,
+    as_metrics_see: bool,
     layer: str,
     dot: bool,
     table: bool,
@@ -35,7 +39,7 @@ def encryption_map(
     from labkit.views.encryption_map import COLUMNS, edge_rows
 
     with opened(cluster) as lab:
-        found = lab.map(*namespaces, special=special).layer(layer)
+        found = lab.map(*namespaces, special=special, counted=counted, resolve=not as_metrics_see).layer(layer)
     if output:
         found.save(output, dark=dark)
     keys = [column.lower().replace(" ", "_") for column in COLUMNS]

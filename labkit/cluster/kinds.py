@@ -65,6 +65,7 @@ AUTHORIZATION_POLICY = Kind("security.istio.io/v1", "AuthorizationPolicy", "auth
 DESTINATION_RULE = Kind("networking.istio.io/v1", "DestinationRule", "destinationrules")
 GATEWAY = Kind("networking.istio.io/v1", "Gateway", "gateways")
 PEER_AUTHENTICATION = Kind("security.istio.io/v1", "PeerAuthentication", "peerauthentications")
+SERVICE_ENTRY = Kind("networking.istio.io/v1", "ServiceEntry", "serviceentries")
 VIRTUAL_SERVICE = Kind("networking.istio.io/v1", "VirtualService", "virtualservices")
 
 # Kinds that every cluster serves need no question.

@@ -570,13 +570,18 @@ class Lab(
         return proxy.certificate(self.cluster, workload)
 
     def map(
-        self, *namespaces: str, special: bool = False, forwards: Iterable[str] = (), counted: bool = False
+        self,
+        *namespaces: str,
+        special: bool = False,
+        forwards: Iterable[str] = (),
+        counted: bool = False,
+        resolve: bool = False,
     ) -> EncryptionMap:
         """The encryption map of some namespaces, or of all that hold pods.
 
         `special` adds the kubelet's probes and Prometheus' scrapes, `forwards` what a port-forward leads to, as
         "namespace/workload:port". `counted` draws what the servers' metrics have counted as well, as they see it: a
-        client without a sidecar is called unknown.
+        client without a sidecar is called unknown, unless `resolve` puts in the clients that it can be.
         """
         from labkit.views.encryption_map import EncryptionMap
         from labkit.views.model import make_map
@@ -587,9 +592,10 @@ class Lab(
         if not counted:
             return EncryptionMap(make_map(snapshot, self._seen, special=special, forwards=forwards))
         from labkit.live.counting import counted_so_far
+        from labkit.views.externals import external_hosts
 
-        counts = counted_so_far(self.cluster, namespaces)
-        model = make_map(snapshot, self._seen, special=special, forwards=forwards, counted=counts, resolve=False)
+        counts = counted_so_far(self.cluster, namespaces, external_hosts(snapshot))
+        model = make_map(snapshot, self._seen, special=special, forwards=forwards, counted=counts, resolve=resolve)
         return EncryptionMap(model)
 
     # -- try ----------------------------------------------------------------------------------------------------

@@ -10,12 +10,13 @@ from labkit.cluster.kinds import (
     NAMESPACE,
     PEER_AUTHENTICATION,
     POD,
+    SERVICE_ENTRY,
     VIRTUAL_SERVICE,
     Kind,
 )
 from labkit.observe.objects import PROXY, labels_of, name_of, namespace_of
 
-POLICIES = (PEER_AUTHENTICATION, DESTINATION_RULE, AUTHORIZATION_POLICY, GATEWAY, VIRTUAL_SERVICE)
+POLICIES = (PEER_AUTHENTICATION, DESTINATION_RULE, AUTHORIZATION_POLICY, GATEWAY, VIRTUAL_SERVICE, SERVICE_ENTRY)
 _INJECTION_LABELS = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode")
 
 

@@ -1,13 +1,14 @@
 """The servers' metrics as sightings: who talked to whom since the last reading, and whether it was mTLS.
 
-Only what servers report counts: a client's proxy does not know how its connection was carried, and says "unknown"
-(https://istio.io/latest/docs/reference/config/metrics/, connection_security_policy).
+What servers report counts: a client's proxy does not know how its connection was carried, and says "unknown"
+(https://istio.io/latest/docs/reference/config/metrics/, connection_security_policy). Of hosts outside, which report
+nothing, it is the only one who counts.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from labkit.cluster import Cluster
@@ -18,6 +19,7 @@ from labkit.observe.exposition import Sample
 from labkit.observe.objects import Snapshot
 from labkit.observe.rates import increase
 from labkit.outcomes import Outcome
+from labkit.views.externals import external_hosts
 from labkit.views.map import NO_COUNTS, Counts
 from labkit.views.model import UNKNOWN_CLIENT
 
@@ -53,7 +55,7 @@ class Metering:
         self.since, self._last_at = self._last_at, time.time()
         if before is None:
             return []
-        found = sightings(increase(before, now).samples)
+        found = sightings(increase(before, now).samples, external_hosts(snapshot))
         for sighting in found:
             self._known[sighting.client, sighting.server] = time.monotonic()
         return found
@@ -63,14 +65,17 @@ class Metering:
         return time.monotonic() - self._known.get(edge, -KNOWN_SECONDS) < KNOWN_SECONDS
 
 
-def sightings(samples: Iterable[Sample]) -> list[Sighting]:
-    """What servers' counters say, edge by edge. Pure."""
+def sightings(samples: Iterable[Sample], hosts: Collection[str] = ()) -> list[Sighting]:
+    """What servers' counters say, edge by edge, and clients' counters of hosts outside. Pure."""
     totals: dict[tuple[str, str, Outcome], list[int]] = {}
     for sample in samples:
         labels, number = sample.labels, round(sample.value)
-        if sample.name != metrics.REQUESTS or labels.get("reporter") != "destination" or number <= 0:
+        host = labels.get("destination_service", "") if labels.get("reporter") == "source" else ""
+        if sample.name != metrics.REQUESTS or number <= 0:
             continue
-        client, server = _workload(labels, "source"), _workload(labels, "destination")
+        if labels.get("reporter") != "destination" and host not in hosts:
+            continue
+        client, server = _workload(labels, "source"), host or _workload(labels, "destination")
         code = labels.get("response_code", "")
         outcome = _CARRIED.get(labels.get("connection_security_policy", ""), Outcome.UNKNOWN)
         if code == "403":
@@ -81,14 +86,16 @@ def sightings(samples: Iterable[Sample]) -> list[Sighting]:
     return [Sighting(*key, number, failed) for key, (number, failed) in totals.items()]
 
 
-def counted_so_far(cluster: Cluster, namespaces: Sequence[str] = ()) -> dict[Edge, Counts]:
-    """What the servers of some namespaces, or of all, have counted since they were started, edge by edge."""
+def counted_so_far(cluster: Cluster, namespaces: Sequence[str] = (), hosts: Collection[str] = ()) -> dict[Edge, Counts]:
+    """What the servers of some namespaces, or of all, have counted since they were started, edge by edge; of `hosts`
+    outside, what their clients have.
+    """
     try:
         samples = metrics.scrape(cluster, namespaces, pattern=PATTERN).samples
     except MeshError:  # nobody has a proxy, so nobody counts
         return {}
     counts: dict[Edge, Counts] = {}
-    for one in sightings(samples):
+    for one in sightings(samples, hosts):
         edge = (one.client, one.server)
         before = counts.get(edge, NO_COUNTS)
         column = _COLUMNS[one.outcome]

@@ -15,6 +15,7 @@ from labkit.cluster.kinds import (
     PEER_AUTHENTICATION,
     POD,
     SERVICE,
+    SERVICE_ENTRY,
     VIRTUAL_SERVICE,
     Kind,
 )
@@ -69,6 +70,7 @@ class Snapshot:
     authorization_policies: tuple[Obj, ...] = ()
     gateways: tuple[Obj, ...] = ()
     virtual_services: tuple[Obj, ...] = ()
+    service_entries: tuple[Obj, ...] = ()
     root_namespace: str = "istio-system"
     mesh_installed: bool = False
     shown: tuple[str, ...] = field(default=())
@@ -95,7 +97,7 @@ def take_snapshot(cluster: Cluster, *namespaces: str) -> Snapshot:
 
 SNAPSHOT_KINDS = (
     *(NAMESPACE, POD, SERVICE),
-    *(PEER_AUTHENTICATION, DESTINATION_RULE, AUTHORIZATION_POLICY, GATEWAY, VIRTUAL_SERVICE),
+    *(PEER_AUTHENTICATION, DESTINATION_RULE, AUTHORIZATION_POLICY, GATEWAY, VIRTUAL_SERVICE, SERVICE_ENTRY),
 )
 
 
@@ -112,6 +114,7 @@ def snapshot_of(found: Mapping[Kind, Iterable[Obj]], istiod: Obj | None, namespa
         authorization_policies=tuple(found[AUTHORIZATION_POLICY]),
         gateways=tuple(found[GATEWAY]),
         virtual_services=tuple(found[VIRTUAL_SERVICE]),
+        service_entries=tuple(found[SERVICE_ENTRY]),
         root_namespace=namespace_of(istiod) if istiod else "istio-system",
         mesh_installed=istiod is not None,
         shown=shown,

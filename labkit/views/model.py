@@ -34,7 +34,7 @@ from labkit.policy.calls import call_service, predict_call
 from labkit.policy.destination_rule import DestinationRule, parse_destination_rule
 from labkit.policy.peer_authentication import PeerAuthentication, parse_peer_authentication
 from labkit.policy.workload import Workload
-from labkit.views import entrances
+from labkit.views import entrances, externals
 from labkit.views.map import NO_COUNTS, Counts, EdgeState, MapEdge, MapModel, MapNode, NamespaceBox, NodeKind
 
 MOST_GUESSED_EDGES = 6  # more lines than that and nobody reads the map
@@ -153,7 +153,7 @@ def make_map(
     that labkit knows; without it the map shows what the metrics say.
     """
     world = World(snapshot)
-    counted = dict(counted or {})
+    counted, seen = dict(counted or {}), list(seen)
     if not resolve:  # as the metrics see it: of a client without a sidecar they know nothing
         plain = {name for name, one in world.clients.items() if not one.injected}
         counted = {edge: counts for edge, counts in counted.items() if edge[0] not in plain}
@@ -167,6 +167,9 @@ def make_map(
     edges = _with_unknown(edges, counted, resolve=resolve)
     more, nodes = entrances.at_the_gateways(world.snapshot, world.workloads)
     edges += more
+    texts = {name: _settings(pods[0]) for name, pods in world.workloads.items()}
+    hosts, outside = externals.beyond_the_mesh(snapshot, texts, seen, counted)
+    edges, nodes = edges + hosts, nodes + outside
     if special:
         doors, systems = entrances.by_other_doors(world.snapshot, world.workloads, forwards)
         edges, nodes = edges + doors, nodes + systems
@@ -248,11 +251,14 @@ def _settings(pod: Obj) -> list[str]:
 def _guessed_calls(snapshot: Snapshot, workloads: dict[str, list[Obj]]) -> set[Call]:
     called = {c.service for c in _declared_calls(snapshot, workloads)}
     calls = set()
+    gateways = [pods for pods in workloads.values() if entrances.is_gateway(pods[0])]
     for service in snapshot.services:
         name = f"{namespace_of(service)}/{name_of(service)}"
         if (
             namespace_of(service) in snapshot.shown
             and service["spec"].get("selector")
+            # What a gateway opens is drawn where it opens it; the first port of its Service is for health checks.
+            and not any(_behind(service, pods) for pods in gateways)
             and (not called or name in called)
         ):
             for client in workloads:

@@ -52,6 +52,13 @@ def test_what_a_client_reports_says_nothing_about_how_it_was_carried() -> None:
     assert sightings([counted(0)]) == []
 
 
+def test_of_a_host_outside_the_clients_counter_is_the_only_one() -> None:
+    labels = {"reporter": "source", "destination_workload": "unknown", "destination_workload_namespace": "unknown"}
+    sample = counted(**labels, destination_service="api.example", connection_security_policy="unknown")
+    assert sightings([sample], {"api.example"}) == [Sighting("foo/client", "api.example", Outcome.UNKNOWN, 5)]
+    assert sightings([sample], {"other.example"}) == []
+
+
 @pytest.mark.parametrize(
     ("answer", "injected", "expected"),
     [
