@@ -90,7 +90,7 @@ def test_what_envoy_rejects_is_an_error_with_its_words_and_the_old_stays_in_forc
     before = len(mesh.rejections)
     restore = spoil(mesh)
     try:
-        wait_for("the error", lambda: statuses(mesh)["LDS"] == "ERROR")
+        wait_for("the error", lambda: statuses(mesh)["LDS"] == "ERROR" and len(mesh.rejections) > before)
         assert mesh.rejections[before:] == [("httpbin", "listeners", ())]
         assert "no.such" in words_of(mesh.sidecars["httpbin"].printed(), "listeners")
         assert words_of(mesh.sidecars["httpbin"].printed(), "clusters") == ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
-from labkit.embedded.controlplane.delivery import Document
+from labkit.embedded.controlplane.delivery import Delivery, Document
+from labkit.embedded.controlplane.monitoring import Monitor
 from labkit.embedded.controlplane.rejections import last_rejection, words_of
 from labkit.embedded.controlplane.xds import (
     ERROR,
@@ -16,6 +18,7 @@ from labkit.embedded.controlplane.xds import (
     SYNCED,
     Asked,
     Subscription,
+    XdsServer,
     proxy_key,
     read_request,
 )
@@ -132,3 +135,28 @@ def test_envoys_words_are_read_from_its_log() -> None:
     assert words_of(PRINTED, "clusters") == "old words"
     assert words_of(PRINTED, "secrets") == ""
     assert last_rejection(PRINTED, "clusters")[0] == "2026-11-21 03:15:18.183"
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_none", "counted"),
+    [("secrets", True, 0), ("secrets", False, 1), ("listeners", True, 1), ("listeners", False, 1)],
+)
+def test_a_subscription_that_begins_anew_is_counted_as_no_rejection(kind: str, is_none: bool, counted: int) -> None:
+    """pilot/pkg/xds/monitoring.go counts pilot_total_xds_rejects for NACKs alone."""
+
+    async def judge(subscription: Subscription, document: Document) -> None:
+        if is_none:
+            subscription.forgive(document)
+
+    async def count() -> str:
+        server = XdsServer(Delivery(Path("/x")), judge, monitor=Monitor())
+        one = sent(NEW)
+        one.kind = kind
+        assert one.hear("", ENVOY)
+        server._reject(one, NEW)
+        await asyncio.gather(*server._tasks)
+        assert server.rejections == counted
+        return server.monitor.page("1.2", {}, {})
+
+    name = {"secrets": "sds", "listeners": "lds"}[kind]
+    assert (f'pilot_total_xds_rejects{{type="{name}"}} 1' in asyncio.run(count())) == bool(counted)
