@@ -100,6 +100,8 @@ class Course:
         self._drill = ""
         lines = undone or ["there was nothing to put back"]
         what = "The cluster is as you found it"
+        if failed:
+            what += ", but for what is listed below: lab.leave() once more tries it again"
         if self._lost:
             what += ", but for what an earlier lesson had left"
             lines.append(f"not put back: {', '.join(dict.fromkeys(self._lost))}")

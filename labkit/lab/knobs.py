@@ -129,7 +129,8 @@ class Knobs:
         started = time.monotonic()
         undone, failed = self._turned.undo()
         lines = tuple(undone or ["nothing had been changed"])
-        return Done("The knobs are as they were", lines, (), tuple(failed), time.monotonic() - started)
+        what = "The knobs are as they were" + (", but for what is listed below: try again" if failed else "")
+        return Done(what, lines, (), tuple(failed), time.monotonic() - started)
 
     # -- plumbing --------------------------------------------------------------------------------------------------
 

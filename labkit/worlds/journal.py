@@ -77,9 +77,10 @@ class Journal:
         self._steps.append(step)
 
     def undo(self) -> tuple[list[str], list[str]]:
-        """Go all the way back. Returns what was put back, and what could not be."""
+        """Go all the way back. Returns what was put back, and what could not be, which the next time tries again."""
         undone: dict[tuple[str, str | None], str] = {}  # of an object that changed twice, the end counts
-        failed, gone = [], []
+        failed: list[tuple[Undo, str]] = []
+        gone = []
         while self._steps:
             step = self._steps.pop()
             if step.owner in self._made:
@@ -87,7 +88,7 @@ class Journal:
             try:
                 change = step.run()
             except LabError as error:
-                failed.append(f"{step.what}: {error.what}")
+                failed.append((step, f"not {step.what}: {error.what}"))
                 continue
             if isinstance(change, Change) and change.action == "absent":
                 continue
@@ -98,7 +99,8 @@ class Journal:
                 gone.append(change)
         wait_until_gone(self._cluster, gone)
         self._made.clear()
-        return list(undone.values()), failed
+        self._steps = [step for step, _ in reversed(failed)]
+        return list(undone.values()), [why for _, why in failed]
 
     def _deletion(self, change: Change) -> Callable[[], Change]:
         def delete() -> Change:

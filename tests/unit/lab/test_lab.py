@@ -12,7 +12,7 @@ from labkit.checks import CheckResult, find_check
 from labkit.cluster import load_documents
 from labkit.cluster.cluster import Change
 from labkit.cluster.kinds import NAMESPACE, PEER_AUTHENTICATION, POD
-from labkit.errors import InputError
+from labkit.errors import ClusterError, InputError
 from labkit.lab import Lab, Secret
 from labkit.outcomes import Observation, Outcome
 from labkit.worlds import Journal, Undo, find_world
@@ -163,6 +163,21 @@ def test_what_somebody_else_made_since_stays() -> None:
     book.record([Change("created", POD, "a", "default")])
     assert book.undo()[0] == []
     assert "delete a" not in cluster.log
+
+
+def test_what_could_not_be_put_back_is_tried_again() -> None:
+    book, cluster = journal()
+    refusals = [ClusterError("no"), None]
+
+    def restore() -> None:
+        refusal = refusals.pop(0)
+        if refusal:
+            raise refusal
+
+    book.add(Undo("restored the door", restore))
+    assert book.undo() == ([], ["not restored the door: no"])
+    assert book.undo() == (["restored the door"], [])
+    assert book.undo() == ([], []) and refusals == []
 
 
 def test_what_was_changed_or_deleted_is_restored() -> None:
