@@ -62,6 +62,25 @@ def test_istio_injection() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("labels", "listed"),
+    [
+        ({"istio-injection": "enabled", "istio.io/rev": "canary"}, "[istio-injection=enabled istio.io/rev=canary]"),
+        (
+            {"istio.io/rev": "canary", "istio.io/dataplane-mode": "ambient"},
+            "[istio.io/rev=canary istio.io/dataplane-mode=ambient]",
+        ),
+        ({"istio-injection": "disabled", "istio.io/rev": "canary"}, ""),
+        ({"istio-injection": "enabled"}, ""),
+        ({"istio.io/rev": "canary"}, ""),
+    ],
+)
+def test_labels_of_injection_are_listed_with_what_they_say(labels: dict[str, str], listed: str) -> None:
+    """pkg/config/analysis/analyzers/injection/injection.go: beside istio-injection=disabled the others do not count."""
+    said_of = [one.text for one in messages([namespace("shop", **labels)], "IST0123")]
+    assert [listed in one for one in said_of] == ([True] if listed else [])
+
+
 def injector(values: Any, revision: str = "") -> Object:
     name = f"istio-sidecar-injector-{revision}" if revision else "istio-sidecar-injector"
     return {**an("ConfigMap", f"istio-system/{name}"), "data": {"values": json.dumps(values)}}

@@ -40,20 +40,20 @@ def namespace_labels(mesh: Mesh) -> Iterator[Message]:
         labels, name = labels_of(one), name_of(one)
         if name in SYSTEM_NAMESPACES or name == mesh.root:
             continue
+        if len(several := _kinds_of_injection(labels)) > 1:
+            yield found("IST0123", one, go_list(several), path="metadata.labels")
         if not labels.get(INJECTION) and REVISION not in labels and labels.get(DATAPLANE) != "ambient":
             if by_default:
                 yield found("IST0148", one, path="metadata.name")
             else:
                 yield found("IST0102", one, name, path="metadata.name")
-        elif len(several := _kinds_of_injection(labels)) > 1:
-            yield found("IST0123", one, go_list(several), path="metadata.labels")
 
 
 def _kinds_of_injection(labels: dict[str, str]) -> list[str]:
-    if labels.get(INJECTION) == "disabled":
-        return []
-    kinds = [label for label in (INJECTION, REVISION) if labels.get(label)]
-    return [*kinds, DATAPLANE] if labels.get(DATAPLANE) == "ambient" else kinds
+    """Beside `istio-injection=disabled` nothing counts: that one is meant."""
+    alone = labels.get(INJECTION, "enabled") != "enabled"
+    kinds = (INJECTION,) if alone else (INJECTION, REVISION, DATAPLANE)
+    return [f"{label}={labels[label]}" for label in kinds if label in labels]
 
 
 def pods_without_proxy(mesh: Mesh) -> Iterator[Message]:
