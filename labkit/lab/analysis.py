@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from labkit.cluster import Cluster
+from labkit.cluster.kinds import NAMESPACE
 from labkit.cluster.manifests import Source, load_documents, looks_like_path
 from labkit.cluster.trees import Place, Tree, read_tree
 from labkit.errors import InputError
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from labkit.views.analysis import Analysis
 
 TOOLS = (ISTIO, KIALI)
+_LABEL = re.compile(r"[a-z0-9-]+")
 
 
 class Analyses:
@@ -45,7 +48,14 @@ class Analyses:
 
         `sources` are files and directories, or what `lab.apply` takes: YAML text, an object, a list of them.
         """
-        tree = _read(sources)
+        try:
+            tree = _read(sources)
+        except InputError as error:
+            names = [one for one in sources if isinstance(one, str) and _LABEL.fullmatch(one)]
+            if not (known := [one for one in names if self.cluster.find(NAMESPACE, one)]):
+                raise
+            ask = f"Ask about the namespace: lab.analyze(namespace={known[0]!r})."
+            raise InputError(error.what, next_step=ask) from None
         objects, secrets_known = read_objects(self.cluster, tree.objects)
         found = analyze(objects, cluster_settings(self.cluster), secrets_known=secrets_known)
         found = _with_unknown_fields(tree.objects, found)

@@ -19,7 +19,7 @@ from labkit.worlds import Journal, make_world
 
 if TYPE_CHECKING:
     from labkit.checks import CheckResult, CheckResults
-    from labkit.views.course import Answered, Commitment, Comparison, DrillResult, DrillSheet, Progress
+    from labkit.views.course import Answered, Commitment, Comparison, DrillResult, DrillSheet, Progress, Words
     from labkit.views.tables import Table
 
 STEP = re.compile(r"\d\d\.\d+")
@@ -282,13 +282,16 @@ class Course:
         kubectl = _commands(found.repair(self))
         return Done(f"Repaired {found.name}", (found.shortest,), tuple(kubectl), (), time.monotonic() - started)
 
-    def hint(self) -> str:
+    def hint(self) -> Words:
         """The next hint of the running drill."""
         from labkit.drills import find_drill
+        from labkit.views.course import Words
 
-        found = find_drill(self._running_drill())
-        self._hints = min(self._hints + 1, len(found.hints))
-        return found.hints[self._hints - 1] if found.hints else "There is no hint for this drill."
+        hints = find_drill(self._running_drill()).hints
+        self._hints += 1
+        if self._hints <= len(hints):
+            return Words(hints[self._hints - 1])
+        return Words("There are no more hints. lab.heal() does the shortest repair, lab.check_drill() explains it.")
 
     def _running_drill(self) -> str:
         if not self._drill:

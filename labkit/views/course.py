@@ -100,6 +100,15 @@ class Answered:
         return _card(_GOOD if self.right else _OTHER, self._title(), [self.question.because])
 
 
+class Words(str):
+    """A text that a cell shows as it is: without quotation marks."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 @dataclass(frozen=True, repr=False)
 class DrillSheet:
     """What a learner is told of a drill: the symptom, and when it counts as healed."""

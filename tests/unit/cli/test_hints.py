@@ -19,7 +19,7 @@ from labkit.errors import InputError
 from labkit.lab import Lab
 
 ROOMS = ("cluster", "embedded", "installers", "lab", "observe", "policy", "views", "worlds")
-IN_NOTEBOOKS_ALONE = {"predict", "answer", "compare", "mint_ca", "annotate"}
+IN_NOTEBOOKS_ALONE = {"predict", "answer", "compare", "mint_ca", "annotate", "heal", "leave"}
 """Verbs of hints that are reached from notebooks only: no command asks for a prediction or mints a certificate."""
 
 

@@ -12,6 +12,7 @@ from labkit.checks import CheckResult, find_check
 from labkit.cluster import load_documents
 from labkit.cluster.cluster import Change
 from labkit.cluster.kinds import NAMESPACE, PEER_AUTHENTICATION, POD
+from labkit.drills import find_drill
 from labkit.errors import ClusterError, InputError
 from labkit.lab import Lab, Secret
 from labkit.outcomes import Observation, Outcome
@@ -166,7 +167,7 @@ def test_what_somebody_else_made_since_stays() -> None:
 
 
 def test_what_could_not_be_put_back_is_tried_again() -> None:
-    book, cluster = journal()
+    book, _ = journal()
     refusals = [ClusterError("no"), None]
 
     def restore() -> None:
@@ -235,7 +236,22 @@ def test_a_step_that_fails_does_not_stop_the_others() -> None:
     book.add(Undo("first", lambda: done.append("first")))
     book.add(Undo("second", fail))
     undone, failed = book.undo()
-    assert (undone, failed, done) == (["first"], ["second: No."], ["first"])
+    assert (undone, failed, done) == (["first"], ["not second: No."], ["first"])
+
+
+def test_a_namespace_where_a_file_is_meant_is_told_the_way(lab: Lab) -> None:
+    lab.cluster.objects_ = {"shop": ours("shop")}  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"namespace='shop'"):
+        lab.analyze("shop")
+    with pytest.raises(InputError, match="There is no file 'nowhere'"):
+        lab.analyze("nowhere")
+
+
+def test_hints_come_one_by_one_and_end(lab: Lab) -> None:
+    lab._drill, lab._hints = "two-labels", 0
+    hints = find_drill("two-labels").hints
+    assert [lab.hint() for _ in hints] == list(hints)
+    assert repr(lab.hint()).startswith("There are no more hints.")
 
 
 def test_unchanged_objects_need_no_way_back() -> None:
