@@ -7,13 +7,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from labkit.cluster import Cluster
+from labkit.cluster.kinds import SERVICE_ENTRY
 from labkit.errors import InputError, MeshError
 from labkit.observe import metrics
 from labkit.observe.metrics import Scrape
+from labkit.observe.objects import find_workload, name_of, namespace_of
 from labkit.observe.prometheus import find_prometheus
+from labkit.observe.references import find_service
 
 if TYPE_CHECKING:
     from labkit.views.plots import DashboardView
+
+
+_PASSED_ON = ("PassthroughCluster", "BlackHoleCluster", "InboundPassthroughCluster", "unknown")
+"""What stands for a service in metrics where there is none: https://istio.io/latest/docs/reference/config/metrics/."""
 
 
 class Dashboards:
@@ -52,20 +59,46 @@ class Dashboards:
         from labkit.views.asking import by_prometheus, by_readings
         from labkit.views.dashboards import DASHBOARDS, PATTERNS
 
+        missing: InputError | None = None
+        try:
+            about = tuple(self._full_name(kind, one) for one in about)
+        except InputError as error:
+            missing = error
+        if missing and (by == "proxies" or not all("/" in one for one in about)):
+            raise missing
         dashboard = DASHBOARDS[kind](*about)
         if by != "proxies":
             try:
                 server = find_prometheus(self._cluster, "" if by == "prometheus" else by)
-                return by_prometheus(dashboard, server, minutes, server.window())
+                found = by_prometheus(dashboard, server, minutes, server.window())
+                if missing and not any(len(frame) for frame in found.frames.values()):
+                    raise missing  # of what is gone Prometheus may still tell
+                return found
             except MeshError:
                 if by:
                     raise
+        if missing:
+            raise missing
         pattern = PATTERNS[kind]
 
         def read() -> Scrape:
             return metrics.scrape(self._cluster, pattern=pattern) if pattern else metrics.scrape_istiod(self._cluster)
 
         return by_readings(dashboard, _readings(read, seconds), time.time() - time.monotonic())
+
+    def _full_name(self, kind: str, name: str) -> str:
+        """`namespace/name` of a workload, a Service or a host of a ServiceEntry; raises InputError for none of them."""
+        if kind == "workload":
+            return str(find_workload(self._cluster, name))
+        try:
+            service = find_service(self._cluster, name)
+        except InputError:
+            host = name.partition("/")[2]
+            entries = self._cluster.objects(SERVICE_ENTRY) if host else ()
+            if host in _PASSED_ON or any(host in ((one.get("spec") or {}).get("hosts") or ()) for one in entries):
+                return name
+            raise
+        return f"{namespace_of(service)}/{name_of(service)}"
 
 
 def _readings(read: Callable[[], Scrape], seconds: float) -> list[Scrape]:

@@ -232,6 +232,27 @@ def test_the_same_from_a_shell(lab: Lab, tmp_path: Path) -> None:
     assert code == 0 and "How many requests" in text and picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "meant"),
+    [
+        ("service", "shop/visit", "Did you mean 'visits'?"),
+        ("service", "shp/visits", "Did you mean 'shop'?"),
+        ("service", "nope", "There is no Service 'nope'."),
+        ("workload", "shop/calle", "Did you mean 'shop/caller'?"),
+        ("workload", "nope", "There is no Deployment or pod 'nope'."),
+    ],
+)
+def test_a_dashboard_of_nothing_says_so_at_once(lab: Lab, kind: str, name: str, meant: str) -> None:
+    assert lab
+    code, text = command("dashboard", kind, name)
+    assert (code, meant in text) == (2, True), text
+
+
+def test_a_dashboard_of_what_is_there_needs_no_namespace(lab: Lab) -> None:
+    assert "shop/visits" in str(lab.dashboards.service("visits", by="proxies", seconds=1)).splitlines()[0]
+    assert "shop/caller" in str(lab.dashboards.workload("caller", by="proxies", seconds=1)).splitlines()[0]
+
+
 # istiod, and dashboards without a Prometheus
 
 
