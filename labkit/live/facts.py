@@ -22,7 +22,9 @@ def facts_of(cluster: Cluster, edge: MapEdge, requests: Iterable[Request] = ()) 
     return EdgeFacts(
         client,
         server,
-        tls=_tls(cluster, edge) if edge.shown in (EdgeState.MTLS, EdgeState.MIXED) and client.certificate else (),
+        tls=_tls(cluster, edge)
+        if edge.shown in (EdgeState.MTLS, EdgeState.MIXED, EdgeState.TLS) and client.certificate
+        else (),
         requests=tuple(requests),
         flags=_flags(cluster, edge),
         commands=_commands(edge),
@@ -44,7 +46,8 @@ def _party(cluster: Cluster, name: str, edge: MapEdge) -> Party:
 def _tls(cluster: Cluster, edge: MapEdge) -> tuple[str, ...]:
     """The versions and ciphers that the client's proxy has shaken hands with, towards this Service."""
     namespace, _, service = edge.service.partition("/")
-    pattern = rf"^cluster\.outbound_?.*{re.escape(service)}\.{re.escape(namespace)}.*ssl\.(versions|ciphers)\."
+    host = f"{service}.{namespace}" if service else edge.server  # of a host outside there is its name alone
+    pattern = rf"^cluster\.outbound_?.*{re.escape(host)}.*ssl\.(versions|ciphers)\."
     try:
         counters = proxy.stats(cluster, edge.client, pattern)
     except (LabError, ValueError, KeyError):

@@ -30,6 +30,8 @@ Show = Callable[[Frame], None]
 KEPT_SECONDS = 900
 MOST_KEPT_EDGES = 60_000  # of all remembered maps together: memory stays flat, however large the mesh
 TIMELINE_SECONDS = 1.0
+MOST_ROWS = 400
+"""More edges than that are no table that anybody reads on a page."""
 
 
 class LiveView:
@@ -195,7 +197,7 @@ class LiveView:
             },
             "line": self._line(shown),
             "lost": bool(self.mesh.problem),
-            "rows": [list(row) for row in edge_rows(shown)] if len(shown.edges) <= 400 else [],
+            "rows": _rows(shown) if len(shown.edges) <= MOST_ROWS else [],
             "large": sum(1 for node in shown.nodes if node.kind is NodeKind.WORKLOAD) >= 30,
         }
         key = topology(shown)
@@ -232,3 +234,9 @@ class LiveView:
         if edge is None or edge.kind is not EdgeKind.CALL:
             raise LabError(f"{edge_id!r} is no edge that can be tried.")
         self.mesh.probe_soon()
+
+
+def _rows(shown: MapModel) -> list[list[str]]:
+    """The cells of each edge, and at last its id, by which a row opens it."""
+    ids = (edge.id for edge in shown.sorted_edges())
+    return [[*row, edge_id] for row, edge_id in zip(edge_rows(shown), ids, strict=True)]

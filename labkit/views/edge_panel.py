@@ -57,7 +57,7 @@ def edge_html(edge: MapEdge, facts: EdgeFacts | None = None) -> str:
         f'<div class="lkw-state lkm-{look}"><svg viewBox="0 0 16 16" width="20" height="20" aria-hidden="true">'
         f"{GLYPH[look]}</svg><b>{escape(edge.shown)}</b></div>",
         f'<h3 class="lkw-title">{escape(edge.client)} <span aria-label="to">→</span> {escape(edge.server)}'
-        f'<span class="lkw-soft"> port {edge.port}</span></h3>',
+        + (f'<span class="lkw-soft"> port {edge.port}</span></h3>' if edge.port else "</h3>"),
     ]
     if edge.disagrees:
         body.append('<p class="lkw-warn">What was seen is not what the policies say.</p>')
@@ -94,6 +94,7 @@ def _party(role: str, party: Party) -> str:
     return (
         f'<div class="lkw-party">{head}<div class="lkw-id">{escape(name)}</div>'
         f'<dl class="lkw-facts"><dt>Issuer</dt><dd>{escape(facts.issuer or "not told")}</dd>'
+        f"<dt>Valid from</dt><dd>{facts.not_before:%Y-%m-%d %H:%M} UTC</dd>"
         f"<dt>Valid until</dt><dd>{facts.not_after:%Y-%m-%d %H:%M} UTC, "
         f'<span class="lkw-countdown" data-until="{until}">{escape(_left(facts))}</span></dd>'
         f"<dt>Serial</dt><dd>{escape(facts.serial[:20])}</dd></dl></div>"

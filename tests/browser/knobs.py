@@ -33,3 +33,13 @@ def is_pressed(notebook: Notebook, place: str, mode: str) -> bool:
 def wait_for(notebook: Notebook, script: str, argument: Any = None, limit: float = 20) -> None:
     """Wait until a script says yes on the page."""
     notebook.page.wait_for_function(script, arg=argument, timeout=1000 * limit)
+
+
+def wait_for_knob(notebook: Notebook, place: str, mode: str) -> None:
+    """Wait until the knob of a place shows a mode: at once, or when a change of its own has ended."""
+    tab(notebook, "mTLS mode")
+    script = """([place, mode]) => [...document.querySelectorAll('.labkit-controls .widget-vbox')]
+        .filter((row) => row.querySelector('b')?.textContent === place).at(-1)
+        ?.querySelector('button.mod-active')?.textContent.trim() === mode"""
+    wait_for(notebook, script, [place, mode])
+    assert is_pressed(notebook, place, mode)

@@ -15,7 +15,7 @@ import pytest
 from labkit.cluster import Cluster
 from labkit.embedded import lifecycle
 from labkit.lab import Lab
-from tests.browser.knobs import is_pressed, press, tab, wait_for
+from tests.browser.knobs import is_pressed, press, tab, wait_for, wait_for_knob
 from tests.browser.page import Notebook, jupyter, opened
 
 FRONTEND, BACKEND, OUTSIDE = "azureopenai/chatfrontend", "azureopenai/chatbackend", "default/curl-outside"
@@ -24,6 +24,16 @@ apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: default, namespace: azureopenai}
 spec: {mtls: {mode: %s}}
+"""
+
+OUTSIDE_HOST = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: partner, namespace: azureopenai}
+spec:
+  hosts: [api.partner.example]
+  resolution: DNS
+  ports: [{number: 443, name: https, protocol: HTTPS}]
 """
 
 
@@ -97,12 +107,10 @@ def test_a_policy_that_kubectl_changes_moves_the_control_and_the_map(console: No
     else:
         lab.apply(POLICY % "STRICT")
     console.wait_for_word(OUTSIDE, BACKEND, "refused")
-    tab(console, "mTLS mode")
     wait_for(
         console, "(name) => document.querySelector(name)?.textContent.includes('STRICT')", '[data-box="azureopenai"]'
     )
-    console.page.wait_for_timeout(300)
-    assert is_pressed(console, "azureopenai", "STRICT")
+    wait_for_knob(console, "azureopenai", "STRICT")
 
 
 def test_what_the_api_refuses_is_said_in_the_panel(console: Notebook) -> None:
@@ -123,6 +131,18 @@ def test_a_sidecar_that_ends_is_seen(console: Notebook, lab: Lab) -> None:
     console.shot("light-sidecar-gone")
     wait_for(console, "(name) => !document.querySelector(name).textContent.includes('not ready')", detail, limit=40)
     wait_for(console, "() => document.querySelector('.lkw-time').innerHTML.includes('The sidecar of azureopenai/')")
+
+
+def test_a_host_outside_comes_and_goes_with_its_service_entry(console: Notebook, lab: Lab) -> None:
+    node = '.lkw-stage [data-node="api.partner.example"]'
+    lab.apply(OUTSIDE_HOST)
+    wait_for(console, "(name) => document.querySelector(name)?.textContent.includes('external host')", node)
+    box, mesh = console.page.locator(node).bounding_box(), console.page.locator(".lkw-stage [data-box=azureopenai]")
+    console.shot("light-external-host")
+    home = mesh.bounding_box()
+    assert box and home and not (home["x"] < box["x"] < home["x"] + home["width"] and home["y"] < box["y"])
+    lab.delete(OUTSIDE_HOST)
+    wait_for(console, "(name) => document.querySelector(name) === null", node)
 
 
 def test_the_panel_of_an_edge_shows_both_certificates(console: Notebook) -> None:
@@ -207,6 +227,13 @@ def test_the_table_says_the_same(console: Notebook) -> None:
     console.page.locator(".lkw-twin summary").click()
     wait_for(console, "() => document.querySelectorAll('.lkw-twin tbody tr').length >= 2")
     assert "curl-outside" in (console.page.locator(".lkw-twin").text_content() or "")
+    row = console.page.locator(f'.lkw-twin [data-row^="{FRONTEND}|{BACKEND}|"]')
+    row.focus()
+    console.page.keyboard.press("Enter")
+    wait_for(console, "() => document.querySelector('.lkw-panel .lkw-title')?.textContent.includes('chatfrontend')")
+    assert row.evaluate("(one) => one === document.activeElement")  # a reader's place stays
+    console.page.keyboard.press("Escape")
+    wait_for(console, "() => document.querySelector('.lkw-panel').hidden")
     console.page.locator(".lkw-twin summary").click()
 
 

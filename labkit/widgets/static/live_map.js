@@ -220,7 +220,20 @@ class View {
   drawRows() {
     if (!this.twin.open) return;
     const rows = this.model.get("rows");
-    this.rows.replaceChildren(...rows.map((row) => make("tr", {}, ...row.map((cell) => make("td", {}, cell)))));
+    const focused = document.activeElement?.dataset.row;
+    this.rows.replaceChildren(...rows.map((row) => this.row(row)));
+    if (focused) [...this.rows.querySelectorAll("[data-row]")].find((one) => one.dataset.row === focused)?.focus();
+    if (!rows.length && Object.keys(this.parts?.edges ?? {}).length) {
+      const words = "Too many lines for a table on this page: lab.map().table holds them all.";
+      this.rows.replaceChildren(make("tr", {}, make("td", { colspan: COLUMNS.length }, words)));
+    }
+  }
+
+  // Each row opens its edge, also where the lines of the map are too many to be stops of the Tab key.
+  row([client, ...cells]) {
+    const id = cells.pop();
+    const open = make("button", { "data-row": id, title: "Show this edge", onclick: () => this.choose(id) }, client);
+    return make("tr", {}, make("td", {}, open), ...cells.map((cell) => make("td", {}, cell)));
   }
 
   drawTimeline() {
@@ -252,8 +265,10 @@ class View {
   // -- choosing an edge
 
   pick(group) {
-    if (!group) return;
-    const id = group.dataset.edge;
+    if (group) this.choose(group.dataset.edge);
+  }
+
+  choose(id) {
     if (this.model.get("predicting")) this.mark(id);
     else this.set({ selected: this.model.get("selected") === id ? "" : id });
   }

@@ -188,3 +188,10 @@ def test_settings_say_what_stands_there_and_what_holds() -> None:
     assert {name: injects for name, _, injects in settings.namespaces} == {"azureopenai": True, "default": False}
     assert settings.clients == (("azureopenai/chatbackend-service", "", ""),)
     assert [one.client for one in settings.traffic] == ["azureopenai/chatfrontend", "default/curl-outside"]
+
+
+def test_each_row_of_the_table_ends_with_the_edge_that_it_opens() -> None:
+    view, frames = view_of(StillMesh(chat()))
+    rows = frames[0]["rows"]
+    assert [row[-1] for row in rows] == [INSIDE, OUTSIDE]
+    assert all(view.edge(row[-1]).client == row[0] for row in rows)  # type: ignore[union-attr]

@@ -58,7 +58,8 @@ def test_the_panel_shows_both_ends_and_counts_down() -> None:
         commands=("istioctl version",),
     )
     text = edge_html(EDGE, facts)
-    assert "spiffe://cluster.local/ns/foo/sa/client" in text and "23 h 4 min left" in text and "data-until=" in text
+    assert "Valid from" in text and "spiffe://cluster.local/ns/foo/sa/client" in text
+    assert "23 h 4 min left" in text and "data-until=" in text
     assert "no sidecar, so no certificate" in text and "TLSv1.3" in text and "HTTP 200 × 41" in text
     assert "UC: the server closed the connection" in text and "$ istioctl version" in text
 
