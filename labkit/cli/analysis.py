@@ -30,7 +30,14 @@ _LEVELS = click.Choice(["Info", "Warning", "Error"], case_sensitive=False)
 @click.option(
     "--failure-threshold", type=_LEVELS, default="Error", show_default=True, help="The least level to fail at."
 )
-@click.option("--root-namespace", default="", help="With --use-kube=false: where the mesh-wide policies stand.")
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="PATH",
+    help="The same as PATH with --use-kube=false: no cluster is asked.",
+)
+@click.option("--root-namespace", default="", help="Of files alone: where the mesh-wide policies stand.")
 @click.option("-o", "--output", type=click.Choice(["log", "json", "yaml", "sarif"]), default="log", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
 @cluster_option
@@ -43,6 +50,7 @@ def analyze(
     suppress: tuple[str, ...],
     output_threshold: str,
     failure_threshold: str,
+    sources: tuple[str, ...],
     root_namespace: str,
     output: str,
     as_json: bool,
@@ -58,8 +66,9 @@ def analyze(
 
     if all_namespaces and namespace:
         raise click.UsageError("Write either -A or -n, not both.")
+    paths, use_kube = (*paths, *sources), use_kube and not sources
     if not use_kube and not paths:
-        raise click.UsageError("Without a cluster there must be files: labkit analyze --use-kube=false manifests/")
+        raise click.UsageError("Without a cluster there must be files: labkit analyze --from manifests/")
     asked: dict[str, Any] = {"namespace": namespace, "tool": tool or "", "suppress": suppress}
     if use_kube:
         with opened(cluster) as lab:

@@ -11,12 +11,13 @@ from labkit.cluster import Cluster
 from labkit.cluster.kinds import NAMESPACE
 from labkit.cluster.manifests import Source, load_documents, looks_like_path
 from labkit.cluster.trees import Place, Tree, read_tree
-from labkit.errors import InputError
+from labkit.errors import InputError, did_you_mean
 from labkit.installers.fields import unknown_fields, unknown_kind
 from labkit.observe.analyzed import merged, read_objects
 from labkit.observe.declared_mesh import cluster_settings, file_settings
 from labkit.policy.analysis import CODES, ISTIO, KIALI, Level, Message, analyze
 from labkit.policy.analysis.messages import found as make_message
+from labkit.policy.declared.mesh import key_of
 
 if TYPE_CHECKING:
     from labkit.views.analysis import Analysis
@@ -57,6 +58,7 @@ class Analyses:
             ask = f"Ask about the namespace: lab.analyze(namespace={known[0]!r})."
             raise InputError(error.what, next_step=ask) from None
         objects, secrets_known = read_objects(self.cluster, tree.objects)
+        _known_namespace(namespace, objects)
         found = analyze(objects, cluster_settings(self.cluster), secrets_known=secrets_known)
         found = _with_unknown_fields(tree.objects, found)
         return make_analysis(found, tree, sources, namespace, tool, level, suppress)
@@ -87,10 +89,23 @@ def analyze_tree(
 ) -> Analysis:
     """The same for files that were read already."""
     objects = merged([], tree.objects)
+    _known_namespace(namespace, objects)
     found = _with_unknown_fields(
         tree.objects, analyze(objects, file_settings(objects, root_namespace), from_files=True)
     )
     return make_analysis(found, tree, sources, namespace, tool, level, suppress, with_cluster=False)
+
+
+def _known_namespace(namespace: str, objects: Iterable[Any]) -> None:
+    """Raises InputError for a namespace in which there is nothing: of a name that is wrong nothing is ever found."""
+    keys = [key_of(one) for one in objects]
+    there = {home for _, home, _ in keys if home} | {name for kind, _, name in keys if kind == "Namespace"}
+    if namespace and namespace not in there:
+        raise InputError(
+            f"There is nothing in a namespace {namespace!r}.",
+            next_step=f"{did_you_mean(namespace, sorted(there))}Here: {', '.join(sorted(there)) or 'none'}.",
+            namespace=namespace,
+        )
 
 
 def _with_unknown_fields(objects: Iterable[Any], found: Sequence[Message]) -> list[Message]:

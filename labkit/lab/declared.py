@@ -15,6 +15,7 @@ from labkit.cluster.trees import Tree, read_tree
 from labkit.errors import InputError, MeshError, did_you_mean
 from labkit.installers.fields import unknown_fields, unknown_kind
 from labkit.observe.declared_mesh import make_declared_mesh
+from labkit.observe.planned_pods import planned_snapshot
 from labkit.observe.seen import traffic_of
 from labkit.observe.traffic import address_of, path_of
 from labkit.outcomes import Outcome, RequestKind
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from labkit.views.analysis import Analysis
     from labkit.views.declared import Explained, Previewed, Verified
     from labkit.views.edge_table import EdgeTable
+    from labkit.views.encryption_map import EncryptionMap
     from labkit.views.planned import Planned
 
 
@@ -163,6 +165,14 @@ class Files(DeclaredQuestions):
         from labkit.lab.analysis import analyze_tree
 
         return analyze_tree(self.tree, self.sources, self._mesh.settings.root_namespace, **wanted)
+
+    def map(self, *namespaces: str, special: bool = False) -> EncryptionMap:
+        """The encryption map of what the files declare, with a pod for each template; nothing was tried."""
+        from labkit.views.encryption_map import EncryptionMap
+        from labkit.views.model import make_map
+
+        _known(self._mesh, namespaces)
+        return EncryptionMap(make_map(planned_snapshot(self._mesh, *namespaces), (), special=special))
 
     def __repr__(self) -> str:
         tree, mesh = self.tree, self._mesh

@@ -92,6 +92,7 @@ def test_thresholds(shop: Path) -> None:
     assert run(str(shop), "-S", "IST0101=VirtualService web.shop", "-S", "KIA1101=* *").exit_code == 0
     assert run(str(shop), "-S", "IST0101=VirtualService other.shop").exit_code == 1
     assert run(str(shop), "-S", "IST0101", "-S", "KIA1101", "--failure-threshold", "info").exit_code == 1
+    (shop / "other.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: x, namespace: other}}")
     assert run(str(shop), "-n", "other").exit_code == 0
     assert run(str(shop), "-n", "shop").exit_code == 1
 
@@ -169,3 +170,15 @@ def test_a_field_that_the_kind_does_not_have_is_an_error(tmp_path: Path) -> None
     assert message.code.code == "IST0106" and 'unknown field "spec.mtsl"' in message.text
     file.write_text(written.format(field="mtls"))
     assert not analyze_files(file).messages
+
+
+def test_from_is_what_other_commands_call_it(shop: Path) -> None:
+    asked = CliRunner().invoke(main, ["analyze", "--from", str(shop)])
+    assert (asked.exit_code, asked.output) == (1, run("--use-kube=false", str(shop)).output)
+
+
+def test_a_namespace_that_is_not_there_is_wrong_input(shop: Path) -> None:
+    """Of a name that is wrong nothing is found; that must not look like a good answer."""
+    wrong = run("--from", str(shop), "-n", "shp")
+    assert (wrong.exit_code, "Did you mean 'shop'?" in wrong.output) == (2, True), wrong.output
+    assert run("--from", str(shop), "-n", "shop").exit_code == 1
