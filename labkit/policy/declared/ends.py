@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from labkit.outcomes import Outcome, RequestKind, Verdict
 from labkit.policy.client_tls import ClientTLS
 from labkit.policy.declared.answers import Way
@@ -35,6 +37,15 @@ def why_received(
         wrong = verdict.reasons[-1].rstrip(".")
         return (*found, Because(Rule.PROTOCOL, f"{wrong[:1].lower()}{wrong[1:]}"))
     return found
+
+
+def outside(verdict: Verdict, request: RequestKind) -> tuple[Verdict, tuple[Because, ...]]:
+    """A host outside of the mesh meets TLS of the client's proxy. Around the application's own, nobody opens it."""
+    if request is not RequestKind.TLS:
+        return replace(verdict, outcome=Outcome.TLS), ()
+    why = Because(Rule.DOUBLE_TLS, "the application sends TLS already, so the host finds TLS within TLS")
+    refused = replace(verdict, outcome=Outcome.REFUSED, http_status=None, exit_code=None, error="connection closed")
+    return refused, (why,)
 
 
 def ended(branch: Branch) -> Way:

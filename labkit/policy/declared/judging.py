@@ -14,7 +14,7 @@ from labkit.policy.authorization import AuthorizationPolicy, Request
 from labkit.policy.client_tls import ClientTLS, ServiceRule, tls_towards
 from labkit.policy.declared.access import MAYBE, NO, access
 from labkit.policy.declared.answers import Answer, Way
-from labkit.policy.declared.ends import ended, nobody, why_received
+from labkit.policy.declared.ends import ended, nobody, outside, why_received
 from labkit.policy.declared.groups import Group
 from labkit.policy.declared.reasons import Because, Rule, an_object
 from labkit.policy.declared.registry import Registry, Target
@@ -199,7 +199,8 @@ class Judge:
         if wrong_name:
             because = (*because, wrong_name)
         if target.mesh_external and sent.own_tls and verdict.outcome is Outcome.UNKNOWN:
-            verdict = replace(verdict, outcome=Outcome.TLS)
+            verdict, twice = outside(verdict, request)
+            because = (*because, *twice)
         way = Way(
             verdict.outcome,
             because,

@@ -73,6 +73,10 @@ class Rule(Enum):
         "A host outside of the mesh is sent plaintext unless a DestinationRule originates TLS.",
         "reference/config/networking/service-entry/",
     )
+    DOUBLE_TLS = (
+        "TLS that a client's proxy originates goes around what the application sends, also where that is TLS.",
+        "ops/common-problems/network-issues/",
+    )
     AUTHORIZATION = (
         "What a DENY matches is refused; once a workload has an ALLOW, so is all that no ALLOW matches.",
         "concepts/security/#implicit-enablement",

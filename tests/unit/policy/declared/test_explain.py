@@ -409,6 +409,16 @@ def test_a_host_outside_of_the_mesh() -> None:
     assert originated.outcome is TLS
 
 
+# https://istio.io/latest/docs/ops/common-problems/network-issues/, "Double TLS"
+def test_tls_around_the_tls_of_the_application_is_opened_by_nobody() -> None:
+    https = outside()
+    https["spec"]["ports"] = [{"number": 8080, "name": "https", "protocol": "HTTPS"}]
+    assert explain(https, server="api.example.com").outcome is TLS
+    found = explain(https, rule("api.example.com", "SIMPLE"), server="api.example.com")
+    assert (found.outcome, found.answer.caller_sees) == (REFUSED, "connection closed")
+    assert Rule.DOUBLE_TLS in {one.rule for one in found.answer.because}
+
+
 def test_nobody_behind_a_service() -> None:
     empty = service("foo", "nobody")
     found = explain(empty, server="foo/nobody")
