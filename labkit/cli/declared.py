@@ -91,7 +91,7 @@ def read_yaml(path: Path) -> Any:
 @main.command()
 @click.argument("client", required=False)
 @click.argument("server", required=False)
-@click.argument("port", required=False, type=int, default=0)
+@click.argument("port", required=False, default="0")
 @click.option("--all", "everything", is_flag=True, help="All pairs, as a table.")
 @click.option("-n", "--namespace", "namespaces", multiple=True, help="With --all: only edges of this namespace.")
 @click.option("--only", default=None, help="With --all: only mtls, plaintext, refused, tls or unknown.")
@@ -103,7 +103,7 @@ def read_yaml(path: Path) -> Any:
 def explain(
     client: str | None,
     server: str | None,
-    port: int,
+    port: str,
     everything: bool,
     namespaces: tuple[str, ...],
     only: str | None,
@@ -115,7 +115,8 @@ def explain(
 ) -> None:
     """Say what the policies declare of a call: mTLS, plaintext or refused, and which object decides by which rule.
 
-    CLIENT is a workload (shop/client), SERVER a Service (shop/server, server.shop) or a URL, PORT the Service's.
+    CLIENT is a workload (shop/client), SERVER a Service (shop/server, server.shop) or a URL, PORT the
+    Service's, by number or name.
     """
     if everything == bool(client) or (client and not server):
         raise InputError(

@@ -26,6 +26,7 @@ from labkit.policy.declared.mesh import Key, key_of
 from labkit.policy.declared.migrating import migrate
 from labkit.policy.declared.traffic import Traffic, read_traffic
 from labkit.policy.declared.verifying import read_expectations, verify
+from labkit.policy.destination_rule import CLUSTER_DOMAIN
 
 if TYPE_CHECKING:
     from labkit.views.analysis import Analysis
@@ -52,8 +53,10 @@ class DeclaredQuestions:
         """All that the objects say, for questions of your own."""
         raise NotImplementedError
 
-    def explain(self, client: str, server: str, port: int = 0, *, request: str | None = None) -> Explained:
-        """The verdict for calls of a client to a port of a server (0: its only one), and every reason for it."""
+    def explain(self, client: str, server: str, port: int | str = 0, *, request: str | None = None) -> Explained:
+        """The verdict for calls of a client to a port of a server (its number or name; 0: its only one), and every
+        reason for it.
+        """
         from labkit.views.declared import Explained
 
         asked = None
@@ -61,7 +64,10 @@ class DeclaredQuestions:
             asked = Asked(path_of(server))
             server, port = address_of(server)
         kind = _choice(RequestKind, request, "request") if request else None
-        return Explained(self.declared_mesh().explain(client, server, _port(port), kind, asked))
+        mesh = self.declared_mesh()
+        if isinstance(port, str) and port and not port.isdigit():
+            port = _port_named(mesh, client, server, port)
+        return Explained(mesh.explain(client, server, _port(port), kind, asked))
 
     def explain_all(self, *namespaces: str, only: str | None = None) -> EdgeTable:
         """The verdicts for all pairs, or for those with a client or a server in some namespaces."""
@@ -282,6 +288,29 @@ def _choice(words: Any, written: str, what: str) -> Any:
             return one
     known = ", ".join(one.value for one in words)
     raise InputError(f"{written!r} is no {what}.", next_step=f"Write one of {known}.")
+
+
+def _port_named(mesh: DeclaredMesh, client: str, server: str, name: str) -> int:
+    """The number of a port that a Service or a ServiceEntry calls so."""
+    host = mesh.registry.host_of(server, mesh.registry.group(client).namespace)
+    ports: dict[str, int] = {}
+    for one in mesh.objects:
+        spec, (kind, namespace, own) = one.get("spec") or {}, key_of(one)
+        theirs = [f"{own}.{namespace}.svc.{CLUSTER_DOMAIN}"] if kind == "Service" else spec.get("hosts") or ()
+        if kind in ("Service", "ServiceEntry") and host in theirs:
+            named = {str(port["name"]): port for port in spec.get("ports") or () if port.get("name")}
+            ports |= {key: int(port.get("port") or port.get("number") or 0) for key, port in named.items()}
+    if not ports:
+        mesh.registry.target(server, 0)  # says that there is no such server
+    if name not in ports:
+        known = ", ".join(f"{key} ({number})" for key, number in ports.items()) or "none of them has a name"
+        raise InputError(
+            f"{server} has no port {name!r}.",
+            meaning="A port is a number, or the name that the Service gives it.",
+            next_step=f"{did_you_mean(name, ports)}Its ports: {known}.",
+            port=name,
+        )
+    return ports[name]
 
 
 def _port(port: Any) -> int:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import labkit
 from labkit.cli import main
 from labkit.errors import InputError
-from tests.unit.policy.declared.objects import CLIENT, WEB, WORLD, app, peers
+from tests.unit.policy.declared.objects import CLIENT, WEB, WORLD, app, istio, peers
 
 
 @pytest.fixture
@@ -165,6 +165,8 @@ def test_migrate(shop: Path, tmp_path: Path) -> None:
         (["explain", "foo/none", "foo/web"], "There is no workload"),
         (["explain", "foo/client", "foo/web", "81"], "has no port 81"),
         (["explain", "foo/client", "foo/web", "99999"], "is no port"),
+        (["explain", "foo/client", "foo/web", "htp"], "Did you mean 'http'? Its ports: http (8080)."),
+        (["explain", "foo/client", "foo/none", "http"], "There is no Service, host or workload 'foo/none'"),
         (["explain", "foo/client", "http://web:x/"], "is not a URL"),
         (["explain", "--all", "--only", "good"], "is no verdict"),
         (["explain", "--all", "-n", "nowhere"], "nothing in a namespace"),
@@ -283,3 +285,14 @@ def test_to_restart_what_is_not_there_is_wrong_input(shop: Path, name: str, word
     told = run("preview", "--from", str(shop / "safe"), "--restart", name)
     assert (told.exit_code, words in told.output) == (2, True), told.output
     assert run("preview", "--from", str(shop / "safe"), "--restart", "foo/web").exit_code == 0
+
+
+def test_a_port_may_be_named(shop: Path, tmp_path: Path) -> None:
+    files = ("--from", str(shop / "shop"))
+    by_number = run("explain", "foo/client", "foo/web", "8080", *files)
+    by_name = run("explain", "foo/client", "foo/web", "http", *files)
+    assert (by_number.exit_code, by_name.exit_code, by_name.output) == (0, 0, by_number.output)
+    entry = istio("ServiceEntry", "foo", "out", hosts=["api.example.com"], ports=[{"number": 443, "name": "tls"}])
+    (tmp_path / "entry.yaml").write_text(yaml.safe_dump(entry))
+    outside = run("explain", "foo/client", "api.example.com", "tls", *files, "--from", str(tmp_path / "entry.yaml"))
+    assert outside.stdout.startswith("foo/client -> api.example.com:443")
