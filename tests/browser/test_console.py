@@ -261,6 +261,7 @@ def test_the_dark_theme_has_colours_of_its_own(console: Notebook) -> None:
     console.menu("Settings", "Theme", "JupyterLab Dark")
     wait_for(console, "() => document.body.dataset.jpThemeLight === 'false'")
     console.page.wait_for_timeout(600)
+    wait_for(console, "() => document.querySelector('.lkw-fresh') === null")  # what did not change does not flash
     dark = console.page.evaluate(colour)
     console.shot("dark-permissive")
     press(console, "azureopenai", "STRICT")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -170,6 +171,21 @@ def test_the_side_panel_asks_both_proxies(live: LiveMap) -> None:
     live.selected = ""
 
 
+def test_the_side_panel_tells_what_response_flags_mean(lab: Lab, live: LiveMap) -> None:
+    def asked() -> bool:
+        live.selected = ""
+        live.select(CLIENT, SERVER)
+        wait_for(lambda: "Ask yourself" in live.panel)
+        return "Response flags" in live.panel
+
+    lab.set_mtls_mode("STRICT", "mesh")
+    lab.set_client_tls("DISABLE", "mesh/server")
+    wait_for(lambda: edge(live, CLIENT).observed is EdgeState.REFUSED)
+    wait_for(asked)  # a proxy's page of metrics follows its answers by a moment
+    assert "UC ×" in live.panel and "plaintext at a STRICT port" in live.panel
+    live.selected = ""
+
+
 def test_a_pod_on_its_way_out_is_not_waited_for(lab: Lab) -> None:
     def never(*_: object) -> str:
         return "a mode that nobody runs"
@@ -236,6 +252,13 @@ def test_the_map_and_the_modes_from_a_shell(lab: Lab, tmp_path: Path) -> None:
     shown = json.loads(run("map", "mesh", "default", "--json"))
     states = {(edge["client"], edge["server"]): edge["state"] for edge in shown["edges"]}
     assert states == {(CLIENT, SERVER): "mTLS", (OUTSIDE, SERVER): "refused"}
+    assert {edge["seen"] for edge in shown["edges"]} == {"-"}
+    metered = json.loads(run("map", "mesh", "default", "--counted", "--json"))
+    inside = next(edge for edge in metered["edges"] if edge["client"] == CLIENT)
+    assert re.search(r"\d+ mTLS", inside["seen"])
+    assert "unknown" not in {edge["client"] for edge in metered["edges"]}
+    bare = json.loads(run("map", "mesh", "default", "--counted", "--as-metrics-see", "--json"))
+    assert "unknown" in {edge["client"] for edge in bare["edges"]}
     picture = tmp_path / "map.png"
     assert "Written to" in run("map", "mesh", "--output", str(picture))
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -113,6 +113,8 @@ class View {
       make("table", {}, make("thead", {}, make("tr", {}, ...COLUMNS.map((name) => make("th", { scope: "col" }, name)))), this.rows));
     el.append(this.bar, this.words, this.main, this.twin);
     this.stage.addEventListener("click", (event) => this.pick(event.target.closest("[data-edge]")));
+    // Kept, the classes would let every edge that ever changed flash again with the next theme.
+    this.stage.addEventListener("animationend", (event) => event.target.closest("[data-edge]")?.classList.remove("lkw-fresh", "lkw-new"));
     el.addEventListener("keydown", (event) => this.key(event));
   }
 
