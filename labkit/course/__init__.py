@@ -42,8 +42,8 @@ def lessons() -> dict[str, Lesson]:
 
 
 def find_lesson(number: str) -> Lesson:
-    """A lesson by its number, "05" or "05.2" or the name of its notebook. Raises InputError, which lists them."""
-    lesson = lessons().get(str(number)[:2])
+    """A lesson by its number, "05", "5" or "05.2" or the name of its notebook. Raises InputError, which lists them."""
+    lesson = lessons().get(str(number).zfill(2)[:2])
     if lesson is None:
         raise InputError(
             f"There is no lesson {number!r}.", next_step=f"Lessons: {', '.join(lessons())}.", lesson=number

@@ -71,10 +71,15 @@ class Course:
         found = find_lesson(lesson)
         return self._make(found.world, f"Lesson {found.number} starts again")
 
-    def solve(self, lesson: str, *, step: int | None = None) -> Done:
-        """Do the lesson's steps for real, in order, up to and with `step` (all of them when it is left out)."""
+    def solve(self, lesson: str, step: int | None = None) -> Done:
+        """Do the lesson's steps for real, in order, up to and with `step` (all of them when it is left out).
+
+        "05.3" is lesson 05 up to step 3.
+        """
         started = time.monotonic()
         found = find_lesson(lesson)
+        if step is None and STEP.fullmatch(str(lesson)):
+            step = int(str(lesson)[3:])
         until = len(found.steps) if step is None else step
         if not isinstance(until, int) or not 0 <= until <= len(found.steps):
             raise InputError(

@@ -414,8 +414,9 @@ class Lab(
         return change
 
     def lose(self, what: str) -> None:
-        """Remember what was removed and will not be put back, so that `leave` says so."""
-        self._lost.append(what)
+        """Remember what was removed and will not be put back, so that `leave` says so; but not what this lab made."""
+        if not self._journal.has_made(what.replace(" ", "/")):
+            self._lost.append(what)
 
     def _label(self, name: str, labels: Mapping[str, str | None]) -> Change:
         change = self.cluster.label(NAMESPACE, name, labels)

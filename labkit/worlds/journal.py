@@ -76,6 +76,10 @@ class Journal:
         """Remember one step back."""
         self._steps.append(step)
 
+    def has_made(self, what: str) -> bool:
+        """Whether an object, "namespace/shop", is one that was not there before."""
+        return any(step.what == f"removed {what}" for step in self._steps)
+
     def undo(self) -> tuple[list[str], list[str]]:
         """Go all the way back. Returns what was put back, and what could not be, which the next time tries again."""
         undone: dict[tuple[str, str | None], str] = {}  # of an object that changed twice, the end counts

@@ -202,6 +202,13 @@ def test_of_an_object_that_changed_twice_the_end_is_told() -> None:
     assert cluster.log.count("restore default") == 3
 
 
+def test_what_this_lab_made_is_not_lost_when_a_world_removes_it(lab: Lab) -> None:
+    lab._journal.record([Change("created", NAMESPACE, "foo")])
+    lab.lose("namespace foo")
+    lab.lose("namespace bar")
+    assert lab._lost == ["namespace bar"]
+
+
 def test_what_lost_its_namespace_is_not_restored() -> None:
     book, cluster = journal()
     book.record([Change("deleted", PEER_AUTHENTICATION, "default", "gone", peer_authentication("STRICT"))])
@@ -245,6 +252,13 @@ def test_a_namespace_where_a_file_is_meant_is_told_the_way(lab: Lab) -> None:
         lab.analyze("shop")
     with pytest.raises(InputError, match="There is no file 'nowhere'"):
         lab.analyze("nowhere")
+
+
+def test_a_step_is_named_as_checks_name_it(lab: Lab) -> None:
+    with pytest.raises(InputError, match="Lesson 04 has no step 9"):
+        lab.solve("04.9")
+    with pytest.raises(InputError, match="Lesson 04 has no step 8"):
+        lab.solve("4", 8)
 
 
 def test_hints_come_one_by_one_and_end(lab: Lab) -> None:
