@@ -41,14 +41,14 @@ class Installing:
         force. What is not named has its default. Proxies that run keep what they were started with.
         """
         from labkit.installers.values import load_values
-        from labkit.policy.mesh_values import read_mesh_values
+        from labkit.policy.mesh_values import forgotten, meant, merge, read_mesh_values
 
         started, assignments = time.monotonic(), list(set)
         written = load_values(values, assignments)
         read = read_mesh_values(written)
         status = mesh.mesh_status(self.cluster)
         place = {"namespace": status.namespace, "revision": status.revision} if status.installed else {}
-        installer = self._installer()
+        installer, before = self._installer(), self._settings(status.installed)
         changes: list[Change] = installer.install(self.cluster, values=written, **place)
         if not status.installed:
             where = mesh.mesh_status(self.cluster).namespace
@@ -64,7 +64,13 @@ class Installing:
         if any(one.kind == CONFIGMAP and one.action == "configured" for one in changes):
             settling.wait_until_drained(self.cluster, objects.take_snapshot(self.cluster).pods)
         lines = tuple(str(one) for one in changes if one.action != "unchanged")
-        warnings = tuple(f"{path} has no effect on the embedded mesh" for path in read.without_effect)
+        asked_for = merge(before, read.mesh)
+        for one in forgotten(asked_for, self._settings(True)):
+            lines += (f"{one} is not named any more, so it is at its default",)
+        warnings = tuple(
+            f"{path} has no effect on the embedded mesh{f'; did you mean {near}?' if (near := meant(path)) else ''}"
+            for path in read.without_effect
+        )
         line = _elsewhere(values, assignments, written, place.get("namespace") or "istio-system")
         what = "Configured the mesh" if lines else "The mesh is configured so already"
         return Done(what, lines, (line,), warnings, time.monotonic() - started)
@@ -77,6 +83,12 @@ class Installing:
             return Attempt(done=self.configure_mesh(values))
         except LabError as error:
             return Attempt(error=error)
+
+    def _settings(self, installed: bool) -> dict[str, Any]:
+        try:
+            return self.mesh_config() if installed else {}
+        except MeshError:
+            return {}
 
     def mesh_config(self) -> dict[str, Any]:
         """`meshConfig`: what the ConfigMap `istio` of the mesh's revision says."""

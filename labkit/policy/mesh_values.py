@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from labkit.errors import InputError
@@ -111,6 +112,28 @@ def read_mesh_values(written: Object) -> MeshValues:
         namespaces_by_default=bool(webhook.get("enableNamespacesByDefault")),
         without_effect=tuple(sorted(_without_effect(helm, spec))),
     )
+
+
+def forgotten(before: Object, after: Object, path: str = "meshConfig") -> list[str]:
+    """The settings of `before` that are no longer so in `after`, each with the value that it had.
+
+    What was written last counts, and all else has its default, as with 'istioctl install': hand in as `before` what
+    was in force, with what was written now over it.
+    """
+    found: list[str] = []
+    for key, value in before.items():
+        now, here = after.get(key, ...), f"{path}.{key}"
+        if isinstance(value, Mapping):
+            found += forgotten(value, now if isinstance(now, Mapping) else {}, here)
+        elif now != value:
+            found.append(f"{here}={value}")
+    return found
+
+
+def meant(path: str) -> str:
+    """The path that acts, of one that has no effect and is nearly the same; empty if there is none."""
+    same = [one for one in _ACTED_ON if one.lower() == path.lower()]
+    return next(iter(same or get_close_matches(path, _ACTED_ON, n=1, cutoff=0.85)), "")
 
 
 _OPERATOR = frozenset(

@@ -163,6 +163,13 @@ def test_a_shell_does_the_same(cluster: Cluster) -> None:
     changed = run("configure", *trust, "--set", "meshConfig.accessLogFile=/dev/null")
     assert any("/istio configured" in line for line in changed["changes"])
     assert run("config")["accessLogFile"] == "/dev/null"
+    gone = [line for line in changed["changes"] if "not named any more" in line]
+    assert any("proxyMetadata.MOOD=calm" in line for line in gone), "the operator's own"
+    assert not any("accessLogFile" in line or "trustDomain" in line for line in gone), "they are named"
+    again = run("configure", *trust, "--set", "meshConfig.accesslogfile=/dev/null")
+    (said,) = [line for line in again["changes"] if "not named any more" in line]
+    assert said == "meshConfig.accessLogFile=/dev/null is not named any more, so it is at its default"
+    assert "did you mean meshConfig.accessLogFile?" in again["warnings"][0]
     install(cluster, values=operator())
     assert run("config")["accessLogFile"] == ""
 

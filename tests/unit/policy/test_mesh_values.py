@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from labkit.errors import InputError
-from labkit.policy.mesh_values import MeshValues, from_assignments, merge, read_mesh_values
+from labkit.policy.mesh_values import MeshValues, forgotten, from_assignments, meant, merge, read_mesh_values
 
 HELM = {
     "revision": "canary",
@@ -129,3 +129,31 @@ def test_later_assignments_are_added_to_earlier_ones() -> None:
 def test_what_sets_nothing_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         from_assignments([text])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"trustDomain": "corp"}, {"trustDomain": "cluster.local"}, ["meshConfig.trustDomain=corp"]),
+        ({"trustDomain": "corp"}, {}, ["meshConfig.trustDomain=corp"]),
+        ({"trustDomain": "corp"}, {"trustDomain": "corp", "accessLogFile": "x"}, []),
+        ({"defaultConfig": {"a": 1, "b": 2}}, {"defaultConfig": {"b": 2}}, ["meshConfig.defaultConfig.a=1"]),
+        ({"defaultConfig": {"a": 1}}, {}, ["meshConfig.defaultConfig.a=1"]),
+        ({}, {"trustDomain": "corp"}, []),
+    ],
+)
+def test_what_is_no_longer_named_is_known(before: dict[str, Any], after: dict[str, Any], said: list[str]) -> None:
+    assert forgotten(before, after) == said
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("meshConfig.accesslogfile", "meshConfig.accessLogFile"),
+        ("meshConfig.enableAutomTls", "meshConfig.enableAutoMtls"),
+        ("meshConfig.trustDomian", "meshConfig.trustDomain"),
+        ("meshConfig.dnsRefreshRate", ""),
+    ],
+)
+def test_a_path_that_is_nearly_right_is_known(path: str, near: str) -> None:
+    assert meant(path) == near
