@@ -19,6 +19,7 @@ from labkit.worlds import Journal, make_world
 
 if TYPE_CHECKING:
     from labkit.checks import CheckResult, CheckResults
+    from labkit.live.mesh import LiveMesh
     from labkit.views.course import Answered, Commitment, Comparison, DrillResult, DrillSheet, Progress, Words
     from labkit.views.tables import Table
 
@@ -53,6 +54,7 @@ class Course:
     probe: Callable[..., Observation]
     _journal: Journal
     _seen: list[Any]
+    _followed: LiveMesh | None
     _lost: list[str]
     _commitments: dict[str, str]
     _drill: str
@@ -98,9 +100,12 @@ class Course:
         return Done(what, tuple(lines), tuple(kubectl), tuple(warnings), time.monotonic() - started)
 
     def leave(self) -> Done:
-        """Put back what was there when this lab was opened."""
+        """Put back what was there when this lab was opened, and send nothing any more."""
         started = time.monotonic()
+        senders = self._followed.stop_traffic() if self._followed else 0
         undone, failed = self._journal.undo()
+        if senders:
+            undone.insert(0, f"stopped {senders} {'sender' if senders == 1 else 'senders'}")
         self._seen.clear()
         self._drill = ""
         lines = undone or ["there was nothing to put back"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -141,6 +142,12 @@ def test_a_lab_closes_its_connections() -> None:
     with Lab(cluster):  # type: ignore[arg-type]
         pass
     assert cluster.log == ["close"]
+
+
+def test_who_leaves_sends_nothing_any_more(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "there was nothing to put back" in str(lab.leave())
+    monkeypatch.setattr(lab, "_followed", SimpleNamespace(stop_traffic=lambda: 2))
+    assert "stopped 2 senders" in str(lab.leave())
 
 
 def test_worlds_are_known_by_the_lessons_number() -> None:
