@@ -28,6 +28,30 @@ def unreachable(server: str, name: str, cause: BaseException) -> ClusterError:
     )
 
 
+def cut_off(server: str, name: str, cause: BaseException) -> ClusterError:
+    """The connection broke in the middle of an answer."""
+    return ClusterError(
+        f"The cluster {name!r} broke off its answer at {server}.",
+        meaning=f"It was reached, and then the connection was lost: {_innermost(cause)}.",
+        next_step="Try again. If it stays so, look whether the API server runs (embedded: 'labkit status').",
+        server=server,
+        cluster=name,
+    )
+
+
+def not_trusted(server: str, name: str, reason: object) -> ClusterError:
+    """Somebody answers, and TLS with them fails: the kubeconfig names another authority, or none."""
+    why = str(reason or "the handshake failed").splitlines()[-1].rstrip(".")
+    return ClusterError(
+        f"TLS with the cluster {name!r} at {server} failed.",
+        meaning=f"Somebody answers there whom this kubeconfig does not trust, or who is no TLS server: {why}.",
+        next_step="Take a fresh kubeconfig (embedded: 'labkit up'), or compare certificate-authority-data with the "
+        "cluster's CA.",
+        server=server,
+        cluster=name,
+    )
+
+
 def unknown_kind(api_version: str, kind: str, *, mesh_kinds: Iterable[str] = ()) -> LabError:
     """The manifest names a kind that this cluster does not serve; `mesh_kinds` are Istio's kinds that it does."""
     if "istio.io" in api_version:

@@ -71,7 +71,7 @@ class Transport:
     ) -> Answer:
         """One request, one object back. `action` says in words what is tried, for the error if it is refused."""
         response = self._send(method, path, params, body, content_type, (CONNECT_SECONDS, READ_SECONDS))
-        data = response.read()
+        data = self._body(response)
         if response.status >= 400:
             raise problems.from_status(response.status, _as_json(data), action=action)
         return Answer(_as_json(data) or {}, _warnings(response.headers))
@@ -79,7 +79,7 @@ class Transport:
     def fetch(self, path: str) -> Obj | None:
         """A GET whose 404 means None."""
         response = self._send("GET", path, None, None, "application/json", (CONNECT_SECONDS, READ_SECONDS))
-        data = response.read()
+        data = self._body(response)
         if response.status == 404:
             return None
         if response.status >= 400:
@@ -90,7 +90,7 @@ class Transport:
     def text(self, path: str, *, action: str, params: dict[str, str] | None = None) -> str:
         """A GET whose answer is text: logs, and what a pod answers through the proxy subresource."""
         response = self._send("GET", path, params, None, "application/json", (CONNECT_SECONDS, READ_SECONDS))
-        data = response.read()
+        data = self._body(response)
         if response.status >= 400:
             raise problems.from_status(response.status, _as_json(data), action=action)
         return bytes(data).decode("utf-8", "replace")
@@ -98,7 +98,7 @@ class Transport:
     def reply(self, path: str, params: dict[str, str] | None = None) -> tuple[int, str]:
         """A GET whatever comes of it: the status and the text, for a program that says itself what is wrong."""
         response = self._send("GET", path, params, None, "application/json", (CONNECT_SECONDS, READ_SECONDS))
-        return int(response.status), bytes(response.read()).decode("utf-8", "replace")
+        return int(response.status), bytes(self._body(response)).decode("utf-8", "replace")
 
     def lines(self, path: str, params: dict[str, str], *, until: float) -> Iterator[Obj]:
         """The events of a watch, until the monotonic time `until` or until the server closes the stream."""
@@ -112,7 +112,7 @@ class Transport:
                 return
             raise
         if response.status >= 400:
-            raise problems.from_status(response.status, _as_json(response.read()), action=f"Watching {path}")
+            raise problems.from_status(response.status, _as_json(self._body(response)), action=f"Watching {path}")
         rest = b""
         try:
             for chunk in response.response.stream(amt=None):
@@ -127,6 +127,14 @@ class Transport:
         finally:
             response.response.close()
 
+    def _body(self, response: Any) -> bytes:
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return bytes(response.read() or b"")
+        except (HTTPError, OSError) as error:
+            raise problems.cut_off(self.server, self.known_as, error) from error
+
     def _send(
         self,
         method: str,
@@ -136,6 +144,7 @@ class Transport:
         content_type: str,
         timeout: tuple[float, float],
     ) -> Any:
+        from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError, ProtocolError
 
         headers = {"Accept": "application/json"}
@@ -152,6 +161,8 @@ class Transport:
             except ProtocolError as error:
                 if not attempts_left:
                     raise problems.unreachable(self.server, self.known_as, error) from error
+            except ApiException as error:  # without a status, as there was no answer: the package's word for SSLError
+                raise problems.not_trusted(self.server, self.known_as, error.reason) from error
             except (HTTPError, OSError) as error:
                 raise problems.unreachable(self.server, self.known_as, error) from error
         raise AssertionError("the loop returns or raises")
