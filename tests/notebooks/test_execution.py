@@ -12,14 +12,17 @@ from typing import Any
 
 import nbformat
 import pytest
+import yaml
 
 from labkit import runner
 from labkit.cluster.opening import embedded_lifecycle, open_cluster
+from tests.notebooks.leaks import leaks_below
 from tests.notebooks.lessons import LESSONS, SOLUTIONS, code_cells, lesson, notebook_id, read, solved_copy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 CLUSTER = "lessons"
+CANARY = "a-key-that-nobody-may-see"
 
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=notebook_id)
 
@@ -37,8 +40,12 @@ Run = Callable[[Any, str], runner.LessonRun]
 
 
 @pytest.fixture
-def run(cluster: str, tmp_path: Path) -> Run:
-    """Execute a notebook and return what happened; it must find and leave the cluster in the same state."""
+def run(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Execute a notebook and return what happened; it must find and leave the cluster in the same state, and tell no
+    secret: neither in the executed notebook nor in its page.
+    """
+    monkeypatch.setenv("AZURE_API_KEY", CANARY)
+    secrets = [CANARY, *credentials_of(cluster)]
 
     def execute(notebook: Any, name: str) -> runner.LessonRun:
         source = tmp_path / name
@@ -46,9 +53,18 @@ def run(cluster: str, tmp_path: Path) -> Run:
         before = world(cluster)
         result = runner.run_lessons([source], tmp_path / "out", cluster=cluster, progress=False)[0]
         assert world(cluster) == before, "the lesson left something behind, or took something away"
+        assert leaks_below(tmp_path / "out", secrets) == {}
         return result
 
     return execute
+
+
+def credentials_of(cluster: str) -> list[str]:
+    """The tokens and keys with which one speaks to the cluster."""
+    user = yaml.safe_load(embedded_lifecycle().up(cluster.partition(":")[2]).read_text())["users"][0]["user"]
+    found = [str(value) for name, value in user.items() if name in ("token", "password", "client-key-data")]
+    assert found, "the search has something to look for"
+    return found
 
 
 def world(cluster: str) -> set[str]:
