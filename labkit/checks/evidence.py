@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from labkit.checks.judging import APP
+from labkit.checks.results import PodFacts, pod_facts
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import POD, SERVICE
 from labkit.errors import LabError
+from labkit.observe import metrics
 from labkit.observe.declared import EFFECTIVE_COLUMNS, effective_rows
 from labkit.observe.mesh import mesh_status
 from labkit.observe.objects import find_workload, labels_of, name_of, namespace_of, take_snapshot
 from labkit.observe.proxy import certificate
+from labkit.observe.traffic import probe
 from labkit.observe.waiting import wait_until_ready
+from labkit.outcomes import Observation
 
-OUTSIDE = "default/curl-outside"
+CALLER, OUTSIDE = "callers/curl", "default/curl-outside"
 BACKEND_URL = f"http://chatbackend-service.{APP}:5000/chat"
 FRONTEND_URL = f"http://chatfrontend-service.{APP}:80/healthz"
 MESSAGE = {"message": "hello from a check"}
 EXERCISE_SECONDS = 20.0  # a learner's pod that does not start shall not hold up the lesson
 
+LOOKS = "nothing: it looks for itself"
 OBSERVATION = "what lab.probe() returned"
 PODS = "a table of lab.pods()"
 STATUS = "what lab.mesh_status() returned"
@@ -29,19 +35,35 @@ EFFECTIVE = "what lab.effective_mtls() returned"
 CERTIFICATE = "what lab.certificate_of() returned"
 
 
+Collect = Callable[[Cluster], tuple[Any, ...]]
+
+
 def mesh(cluster: Cluster) -> tuple[Any, ...]:
     """Whether there is a mesh."""
     return (mesh_status(cluster),)
 
 
-def pods_of_app(cluster: Cluster) -> tuple[Any, ...]:
-    """The pods of the chat application."""
-    return (cluster.objects(POD, APP),)
+def pods_of(namespace: str) -> Collect:
+    """The pods of a namespace."""
+    return lambda cluster: (cluster.objects(POD, namespace),)
 
 
-def pods_of_default(cluster: Cluster) -> tuple[Any, ...]:
-    """The pods of `default`."""
-    return (cluster.objects(POD, "default"),)
+pods_of_app = pods_of(APP)
+
+
+def counted_in(namespace: str) -> Collect:
+    """What the proxies of a namespace have counted."""
+    return lambda cluster: (metrics.scrape(cluster, (namespace,)).samples,)
+
+
+def asked_from_outside(cluster: Cluster) -> tuple[Any, ...]:
+    """What curl-outside gets from the chat application's backend."""
+    return (probe(cluster, OUTSIDE, BACKEND_URL, data=MESSAGE),)
+
+
+def asked_from_frontend(cluster: Cluster) -> tuple[Any, ...]:
+    """What the chat application's frontend gets from its backend."""
+    return (probe(cluster, f"{APP}/chatfrontend", BACKEND_URL, data=MESSAGE),)
 
 
 def effective_rows_of(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
@@ -81,3 +103,19 @@ def pods_when_ready(cluster: Cluster, workload: str) -> list[Any]:
     with contextlib.suppress(LabError):  # the check itself says what is missing
         wait_until_ready(cluster, workload, limit=EXERCISE_SECONDS)
     return cluster.objects(POD, workload.partition("/")[0])
+
+
+def ready_of(pods: Any, workloads: Iterable[str]) -> dict[str, str]:
+    """Workload -> READY of its pod."""
+    facts: list[PodFacts] = pod_facts(pods)
+    return {name: one.ready_text for name in workloads for one in facts if one.name.startswith(f"{name}-")}
+
+
+def ready_words(ready: dict[str, str]) -> str:
+    """`age 2/2, name-v1 2/2`"""
+    return ", ".join(f"{name} {text}" for name, text in ready.items()) or "no pods"
+
+
+def told(seen: Observation) -> str:
+    """What a request got, and how it was carried."""
+    return f"{seen.seen} [{seen.outcome}]"

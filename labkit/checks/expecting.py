@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from labkit.checks.evidence import LOOKS, told
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.errors import LabError
@@ -38,7 +39,7 @@ def answered(
         if isinstance(seen, str):
             return Judgement(False, expected, seen)
         good = seen.http_status == status and by in (None, seen.outcome)
-        return Judgement(good, expected, _words(seen))
+        return Judgement(good, expected, told(seen))
 
     return expect
 
@@ -51,7 +52,7 @@ def refused(client: str, url: str, *, data: Any = None) -> Expectation:
         seen = _send(cluster, client, url, data, None)
         if isinstance(seen, str):
             return Judgement(False, expected, seen)
-        return Judgement(seen.http_status is None and seen.outcome is Outcome.REFUSED, expected, _words(seen))
+        return Judgement(seen.http_status is None and seen.outcome is Outcome.REFUSED, expected, told(seen))
 
     return expect
 
@@ -113,7 +114,7 @@ def check_of(name: str, expectation: Expectation, hint: str) -> Check:
             raise TypeError("this check looks for itself")
         return replace(judgement, hint=judgement.hint or hint)
 
-    return Check(name, "nothing: it looks for itself", judge, collect)
+    return Check(name, LOOKS, judge, collect)
 
 
 def _send(cluster: Cluster, client: str, url: str, data: Any, headers: Mapping[str, str] | None) -> Observation | str:
@@ -121,7 +122,3 @@ def _send(cluster: Cluster, client: str, url: str, data: Any, headers: Mapping[s
         return probe(cluster, client, url, data=data, headers=headers)
     except LabError as error:
         return error.what
-
-
-def _words(seen: Observation) -> str:
-    return f"{seen.seen} [{seen.outcome}]"

@@ -11,8 +11,9 @@ from labkit.checks.evidence import (
     EFFECTIVE,
     MESSAGE,
     OBSERVATION,
-    OUTSIDE,
     RETURNED,
+    asked_from_frontend,
+    asked_from_outside,
     certificate_of_backend,
     effective,
     pods_when_ready,
@@ -22,14 +23,6 @@ from labkit.checks.results import Check
 from labkit.cluster import Cluster
 from labkit.errors import LabError
 from labkit.observe.traffic import probe
-
-
-def _from_outside(cluster: Cluster) -> tuple[Any, ...]:
-    return (probe(cluster, OUTSIDE, BACKEND_URL, data=MESSAGE),)
-
-
-def _from_inside(cluster: Cluster) -> tuple[Any, ...]:
-    return (probe(cluster, f"{APP}/chatfrontend", BACKEND_URL, data=MESSAGE),)
 
 
 def _opted_out(cluster: Cluster) -> tuple[Any, ...]:
@@ -43,8 +36,8 @@ def _opted_out(cluster: Cluster) -> tuple[Any, ...]:
 
 CHECKS = (
     Check("03-permissive", EFFECTIVE, judging.permissive_by_default, effective),
-    Check("03-plaintext-accepted", OBSERVATION, judging.plaintext_accepted, _from_outside),
-    Check("03-mesh-client-accepted", OBSERVATION, judging.mesh_client_accepted, _from_inside),
+    Check("03-plaintext-accepted", OBSERVATION, judging.plaintext_accepted, asked_from_outside),
+    Check("03-mesh-client-accepted", OBSERVATION, judging.mesh_client_accepted, asked_from_frontend),
     Check("03-certificate", CERTIFICATE, judging.certificate_names_workload, certificate_of_backend),
     Check("03-opt-out", RETURNED, judging.client_opted_out, _opted_out, exercise=True),
 )

@@ -13,20 +13,13 @@ from labkit.checks.evidence import (
     OBSERVATION,
     OUTSIDE,
     RETURNED,
+    asked_from_frontend,
+    asked_from_outside,
     effective,
 )
-from labkit.checks.judging import APP
 from labkit.checks.results import Check
 from labkit.cluster import Cluster
 from labkit.observe.traffic import probe
-
-
-def _from_outside(cluster: Cluster) -> tuple[Any, ...]:
-    return (probe(cluster, OUTSIDE, BACKEND_URL, data=MESSAGE),)
-
-
-def _from_inside(cluster: Cluster) -> tuple[Any, ...]:
-    return (probe(cluster, f"{APP}/chatfrontend", BACKEND_URL, data=MESSAGE),)
 
 
 def _one_port(cluster: Cluster) -> tuple[Any, ...]:
@@ -35,8 +28,8 @@ def _one_port(cluster: Cluster) -> tuple[Any, ...]:
 
 CHECKS = (
     Check("04-strict-declared", EFFECTIVE, judging.strict_declared, effective),
-    Check("04-plaintext-refused", OBSERVATION, judging.plaintext_refused, _from_outside),
-    Check("04-mesh-client-accepted", OBSERVATION, judging.mesh_client_accepted, _from_inside),
+    Check("04-plaintext-refused", OBSERVATION, judging.plaintext_refused, asked_from_outside),
+    Check("04-mesh-client-accepted", OBSERVATION, judging.mesh_client_accepted, asked_from_frontend),
     Check("04-prediction", "a verdict and an observation", judging.prediction_holds),
     Check("04-one-port", RETURNED, judging.one_port_open, _one_port, exercise=True),
 )

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from labkit.checks.evidence import RETURNED, gateway_door
-from labkit.checks.results import Check, Judgement, PodFacts, pod_facts
+from labkit.checks.evidence import (
+    LOOKS,
+    OBSERVATION,
+    OUTSIDE,
+    PODS,
+    RETURNED,
+    counted_in,
+    gateway_door,
+    pods_of,
+    ready_of,
+    ready_words,
+)
+from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import POD
 from labkit.observe import metrics
@@ -17,12 +28,7 @@ from labkit.observe.traffic import probe
 from labkit.outcomes import Observation, Outcome
 
 APP = "sentences"
-OUTSIDE = "default/curl-outside"
 WORKLOADS = ("age", "name-v1", "name-v2", "sentences")
-
-
-def _pods(cluster: Cluster) -> tuple[Any, ...]:
-    return (cluster.objects(POD, APP),)
 
 
 def _request(cluster: Cluster) -> Observation:
@@ -37,33 +43,21 @@ def _mode_and_answer(cluster: Cluster) -> tuple[Any, ...]:
     return mode_of(take_snapshot(cluster), APP), cluster.objects(POD, APP), _request(cluster)
 
 
-def _counted(cluster: Cluster) -> tuple[Any, ...]:
-    return (metrics.scrape(cluster, (APP,)).samples,)
-
-
 def _locked(cluster: Cluster) -> tuple[Any, ...]:
-    return *_mode_and_answer(cluster), metrics.scrape(cluster, (APP,)).samples
+    return *_mode_and_answer(cluster), *counted_in(APP)(cluster)
 
 
 def _one_open(cluster: Cluster) -> tuple[Any, ...]:
     return tuple(probe(cluster, OUTSIDE, f"http://{name}.{APP}:5000/") for name in ("name", "age"))
 
 
-def _ready(pods: Any) -> dict[str, str]:
-    """Workload -> READY of its pod."""
-    facts: list[PodFacts] = pod_facts(pods)
-    return {name: one.ready_text for name in WORKLOADS for one in facts if one.name.startswith(f"{name}-")}
-
-
-def _words(ready: dict[str, str]) -> str:
-    return ", ".join(f"{name} {text}" for name, text in ready.items()) or "no pods"
-
-
 def plain_pods(pods: Any) -> Judgement:
     """Four pods, none with a sidecar."""
-    ready = _ready(pods)
+    ready = ready_of(pods, WORKLOADS)
     hint = "Apply manifests/apps/sentences/plain, and wait: lab.wait_until_ready('sentences')."
-    return Judgement(ready == dict.fromkeys(WORKLOADS, "1/1"), "four pods of sentences, each 1/1", _words(ready), hint)
+    return Judgement(
+        ready == dict.fromkeys(WORKLOADS, "1/1"), "four pods of sentences, each 1/1", ready_words(ready), hint
+    )
 
 
 def answered(seen: Observation) -> Judgement:
@@ -75,32 +69,32 @@ def answered(seen: Observation) -> Judgement:
 
 def strict_is_idle(mode: str, pods: Any, seen: Observation) -> Judgement:
     """STRICT is declared, nobody enforces it, so requests are answered."""
-    ready = _ready(pods)
+    ready = ready_of(pods, WORKLOADS)
     good = mode == "STRICT" and seen.http_status == 200 and set(ready.values()) == {"1/1"}
     expected = "mode STRICT, no sidecars, and still 200"
     hint = "Apply manifests/lessons/05/strict.yaml while no pod of sentences has a sidecar."
-    return Judgement(good, expected, f"mode {mode}; {_words(ready)}; {_seen(seen)}", hint)
+    return Judgement(good, expected, f"mode {mode}; {ready_words(ready)}; {_seen(seen)}", hint)
 
 
 def age_refuses(mode: str, pods: Any, seen: Observation) -> Judgement:
     """age alone has a sidecar and is STRICT: what sentences sends is reset."""
-    ready = _ready(pods)
+    ready = ready_of(pods, WORKLOADS)
     half = ready == {**dict.fromkeys(WORKLOADS, "1/1"), "age": "2/2"}
     reset = seen.http_status == 502 and "age cannot be reached" in seen.body
     expected = "age 2/2, the others 1/1, mode STRICT, and 502 because age cannot be reached"
     hint = "Label the namespace first, then apply manifests/apps/sentences/sidecar/age.yaml."
     return Judgement(
-        mode == "STRICT" and half and reset, expected, f"mode {mode}; {_words(ready)}; {_seen(seen)}", hint
+        mode == "STRICT" and half and reset, expected, f"mode {mode}; {ready_words(ready)}; {_seen(seen)}", hint
     )
 
 
 def permissive_restores(mode: str, pods: Any, seen: Observation) -> Judgement:
     """age has a sidecar and takes plaintext again."""
-    ready = _ready(pods)
+    ready = ready_of(pods, WORKLOADS)
     good = mode == "PERMISSIVE" and ready.get("age") == "2/2" and seen.http_status == 200
     expected = "mode PERMISSIVE, age 2/2, and 200"
     hint = "Apply manifests/lessons/05/permissive.yaml; it replaces the STRICT one of the same name."
-    return Judgement(good, expected, f"mode {mode}; {_words(ready)}; {_seen(seen)}", hint)
+    return Judgement(good, expected, f"mode {mode}; {ready_words(ready)}; {_seen(seen)}", hint)
 
 
 def _requests(samples: Iterable[Sample], workload: str) -> list[tuple[str, str]]:
@@ -126,12 +120,12 @@ def unknown_source(samples: Iterable[Sample]) -> Judgement:
 
 def all_locked(mode: str, pods: Any, seen: Observation, samples: Iterable[Sample]) -> Judgement:
     """All have sidecars, the mode is STRICT, and age knows by mTLS who calls."""
-    ready = _ready(pods)
+    ready = ready_of(pods, WORKLOADS)
     known = ("sentences", "mutual_tls") in _requests(samples, "age")
     injected = ready == dict.fromkeys(WORKLOADS, "2/2")
     expected = "mode STRICT, four pods 2/2, 200, and age names sentences by mTLS"
     caller = "age names sentences" if known else "age does not know sentences"
-    observed = f"mode {mode}; {_words(ready)}; {_seen(seen)}; {caller}"
+    observed = f"mode {mode}; {ready_words(ready)}; {_seen(seen)}; {caller}"
     hint = "Apply manifests/apps/sentences/sidecar and wait, then manifests/lessons/05/strict.yaml."
     return Judgement(mode == "STRICT" and injected and seen.http_status == 200 and known, expected, observed, hint)
 
@@ -148,15 +142,13 @@ def _seen(seen: Observation) -> str:
     return " ".join(f"{seen.seen} {seen.body}".split())[:160]
 
 
-_PODS, _ANSWER = "a table of lab.pods()", "what lab.probe() returned"
-
 CHECKS = (
-    Check("05-plain-pods", _PODS, plain_pods, _pods),
-    Check("05-loop-answered", _ANSWER, answered, _answer),
-    Check("05-strict-is-idle", "nothing: it looks for itself", strict_is_idle, _mode_and_answer),
-    Check("05-age-refuses", "nothing: it looks for itself", age_refuses, _mode_and_answer),
-    Check("05-permissive-restores", "nothing: it looks for itself", permissive_restores, _mode_and_answer),
-    Check("05-unknown-source", "nothing: it looks for itself", unknown_source, _counted),
-    Check("05-all-locked", "nothing: it looks for itself", all_locked, _locked),
+    Check("05-plain-pods", PODS, plain_pods, pods_of(APP)),
+    Check("05-loop-answered", OBSERVATION, answered, _answer),
+    Check("05-strict-is-idle", LOOKS, strict_is_idle, _mode_and_answer),
+    Check("05-age-refuses", LOOKS, age_refuses, _mode_and_answer),
+    Check("05-permissive-restores", LOOKS, permissive_restores, _mode_and_answer),
+    Check("05-unknown-source", LOOKS, unknown_source, counted_in(APP)),
+    Check("05-all-locked", LOOKS, all_locked, _locked),
     Check("05-open-one", RETURNED, one_open, _one_open, exercise=True),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from labkit.checks.evidence import RETURNED, gateway_door
+from labkit.checks.evidence import CALLER, LOOKS, OUTSIDE, RETURNED, gateway_door, told
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.observe.declared import mode_of
@@ -14,9 +14,7 @@ from labkit.observe.objects import take_snapshot
 from labkit.observe.traffic import probe
 from labkit.outcomes import Observation, Outcome
 
-CALLER, OUTSIDE = "callers/curl", "default/curl-outside"
 NAME = "http://name.sentences:5000/"
-LOOKS = "nothing: it looks for itself"
 
 
 def _version(cluster: Cluster, version: str, client: str = CALLER) -> Observation:
@@ -58,7 +56,7 @@ def _expect(words: str, good: Callable[..., bool], hint: str) -> Callable[..., J
     """A judge of a request to v1 and one to v2."""
 
     def judge(v1: Observation, v2: Observation) -> Judgement:
-        return Judgement(good(v1, v2), words, f"v1: {_seen(v1)}; v2: {_seen(v2)}", hint)
+        return Judgement(good(v1, v2), words, f"v1: {told(v1)}; v2: {told(v2)}", hint)
 
     return judge
 
@@ -78,7 +76,7 @@ open_towards_v1 = _expect(
 def subsets_idle(rule: Any, v1: Observation, v2: Observation) -> Judgement:
     """The rule is there, and no route leads to its subsets."""
     expected = "a DestinationRule that says DISABLE for v1, and still 200 by mTLS from both versions"
-    observed = f"{'the rule is there' if rule else 'no rule'}; v1: {_seen(v1)}; v2: {_seen(v2)}"
+    observed = f"{'the rule is there' if rule else 'no rule'}; v1: {told(v1)}; v2: {told(v2)}"
     good = _disables_v1(rule) and _is(v1, Outcome.MTLS) and _is(v2, Outcome.MTLS)
     return Judgement(good, expected, observed, "Apply manifests/lessons/06/destination-rule.yaml, and no route yet.")
 
@@ -87,13 +85,13 @@ def mesh_strict(mode: str, outside: Observation) -> Judgement:
     """The mesh's own policy is STRICT, so a stranger is refused in every namespace."""
     good = mode == "STRICT" and outside.exit_code == 56
     hint = "The policy belongs into the mesh's root namespace, has no selector and one place: root/strict.yaml."
-    return Judgement(good, "the mesh is STRICT, curl-outside is reset", f"mode {mode}; {_seen(outside)}", hint)
+    return Judgement(good, "the mesh is STRICT, curl-outside is reset", f"mode {mode}; {told(outside)}", hint)
 
 
 def sides_disagree(mode: str, v1: Observation, v2: Observation) -> Judgement:
     """The server wants mTLS, its clients send v1 plaintext."""
     good = mode == "STRICT" and v1.http_status == 503 and _is(v2, Outcome.MTLS)
-    observed = f"mode {mode}; v1: {_seen(v1)}; v2: {_seen(v2)}"
+    observed = f"mode {mode}; v1: {told(v1)}; v2: {told(v2)}"
     return Judgement(
         good, "v1: 503; v2: 200 by mTLS", observed, "Subset v1 has to say DISABLE while the mesh is STRICT."
     )
@@ -102,7 +100,7 @@ def sides_disagree(mode: str, v1: Observation, v2: Observation) -> Judgement:
 def sides_agree(mode: str, v1: Observation, v2: Observation) -> Judgement:
     """STRICT, and both versions answer."""
     good = mode == "STRICT" and _is(v1, Outcome.MTLS) and _is(v2, Outcome.MTLS)
-    observed = f"mode {mode}; v1: {_seen(v1)}; v2: {_seen(v2)}"
+    observed = f"mode {mode}; v1: {told(v1)}; v2: {told(v2)}"
     hint = "Apply manifests/lessons/06/both-versions.yaml: the same subsets without a tls block."
     return Judgement(good, "mode STRICT, both versions 200 by mTLS", observed, hint)
 
@@ -110,13 +108,13 @@ def sides_agree(mode: str, v1: Observation, v2: Observation) -> Judgement:
 def echo_through_gateway(echo: Observation, v1: Observation, v2: Observation) -> Judgement:
     """A server without a sidecar answers through the gateway."""
     hint = "Apply manifests/lessons/06/echo-gateway.yaml, and delete root/mutual-everywhere.yaml if it is there."
-    return Judgement(echo.http_status == 200, "200 from echoserver through the gateway", _seen(echo), hint)
+    return Judgement(echo.http_status == 200, "200 from echoserver through the gateway", told(echo), hint)
 
 
 def echo_lost(echo: Observation, v1: Observation, v2: Observation) -> Judgement:
     """The gateway sends mTLS to a server that cannot read it; the others go on."""
     good = echo.http_status == 503 and _is(v1, Outcome.MTLS) and _is(v2, Outcome.MTLS)
-    observed = f"echoserver: {_seen(echo)}; v1: {_seen(v1)}; v2: {_seen(v2)}"
+    observed = f"echoserver: {told(echo)}; v1: {told(v1)}; v2: {told(v2)}"
     hint = "Apply manifests/lessons/06/root/mutual-everywhere.yaml, in the mesh's root namespace."
     return Judgement(good, "echoserver: 503; name: 200 by mTLS", observed, hint)
 
@@ -125,7 +123,7 @@ def one_exception(_attempt: Any, rule: Any, echo: Observation, v1: Observation, 
     """mTLS everywhere but to echoserver."""
     good = bool(rule) and echo.http_status == 200 and _is(v1, Outcome.MTLS) and _is(v2, Outcome.MTLS)
     everywhere = "the mesh-wide rule is there" if rule else "the mesh-wide rule is gone"
-    observed = f"{everywhere}; echoserver: {_seen(echo)}; v1: {_seen(v1)}"
+    observed = f"{everywhere}; echoserver: {told(echo)}; v1: {told(v1)}"
     hint = "echoserver has no sidecar, so it reads plaintext alone. Which mode sends that?"
     return Judgement(good, "the mesh-wide rule stays, and echoserver answers 200", observed, hint)
 
@@ -142,10 +140,6 @@ def _disables_v1(rule: Any) -> bool:
 
 def _is(seen: Observation, outcome: Outcome) -> bool:
     return seen.http_status == 200 and seen.outcome is outcome
-
-
-def _seen(seen: Observation) -> str:
-    return f"{seen.seen} [{seen.outcome}]"
 
 
 CHECKS = (

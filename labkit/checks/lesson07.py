@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from labkit.checks.evidence import OUTSIDE, RETURNED, gateway_door, gateway_pod
-from labkit.checks.results import Check, Judgement, pod_facts
+from labkit.checks.evidence import (
+    LOOKS,
+    OUTSIDE,
+    RETURNED,
+    counted_in,
+    gateway_door,
+    gateway_pod,
+    pods_of,
+    ready_of,
+    ready_words,
+)
+from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
-from labkit.cluster.kinds import DEPLOYMENT, POD
+from labkit.cluster.kinds import DEPLOYMENT
 from labkit.observe import metrics
 from labkit.observe.declared import mode_of
 from labkit.observe.exposition import Sample
@@ -19,7 +29,6 @@ from labkit.outcomes import Observation
 APP = "customers"
 FIRST = "Harbour Books"
 ECHO, CUSTOMERS, API = ({"Host": f"{name}.example.com"} for name in ("echo", "customers", "api"))
-LOOKS = "nothing: it looks for itself"
 REFUSED = 7
 """curl's exit code for a port where nobody listens."""
 
@@ -40,20 +49,12 @@ def _readiness(cluster: Cluster) -> tuple[Any, ...]:
     return _ask(cluster, "probe"), _ask(cluster, "healthz/ready")
 
 
-def _pods(cluster: Cluster) -> tuple[Any, ...]:
-    return (cluster.objects(POD, APP),)
-
-
 def _page(cluster: Cluster) -> tuple[Any, ...]:
     return mode_of(take_snapshot(cluster), APP), _ask(cluster)
 
 
 def _both(cluster: Cluster) -> tuple[Any, ...]:
     return *_page(cluster), _ask(cluster, headers=CUSTOMERS)
-
-
-def _counted(cluster: Cluster) -> tuple[Any, ...]:
-    return (metrics.scrape(cluster, (APP,)).samples,)
 
 
 def _api(cluster: Cluster) -> tuple[Any, ...]:
@@ -100,7 +101,7 @@ def plain_frontend(pods: Any) -> Judgement:
     ready = _ready(pods)
     hint = "Apply web-frontend.yaml before you label the namespace; then wait for it."
     good = ready == {"web-frontend": "1/1"} or ready == {"web-frontend": "1/1", "customers-v1": "2/2"}
-    return Judgement(good, "web-frontend 1/1", _words(ready), hint)
+    return Judgement(good, "web-frontend 1/1", ready_words(ready), hint)
 
 
 def injected_customers(pods: Any) -> Judgement:
@@ -108,7 +109,7 @@ def injected_customers(pods: Any) -> Judgement:
     ready = _ready(pods)
     good = ready == {"web-frontend": "1/1", "customers-v1": "2/2"}
     hint = "Label the namespace, then apply customers.yaml; a pod that runs already stays as it is."
-    return Judgement(good, "web-frontend 1/1, customers-v1 2/2", _words(ready), hint)
+    return Judgement(good, "web-frontend 1/1, customers-v1 2/2", ready_words(ready), hint)
 
 
 def page(mode: str, seen: Observation) -> Judgement:
@@ -195,12 +196,7 @@ def _is_list(seen: Observation) -> bool:
 
 
 def _ready(pods: Any) -> dict[str, str]:
-    names = ("web-frontend", "customers-v1")
-    return {name: one.ready_text for name in names for one in pod_facts(pods) if one.name.startswith(f"{name}-")}
-
-
-def _words(ready: dict[str, str]) -> str:
-    return ", ".join(f"{name} {text}" for name, text in ready.items()) or "no pods"
+    return ready_of(pods, ("web-frontend", "customers-v1"))
 
 
 def _reason(seen: Observation) -> str:
@@ -216,12 +212,12 @@ CHECKS = (
     Check("07-open-no-route", LOOKS, open_no_route, _knock),
     Check("07-echo", LOOKS, echo, _echo),
     Check("07-readiness", LOOKS, readiness, _readiness),
-    Check("07-plain-frontend", LOOKS, plain_frontend, _pods),
-    Check("07-injected-customers", LOOKS, injected_customers, _pods),
+    Check("07-plain-frontend", LOOKS, plain_frontend, pods_of(APP)),
+    Check("07-injected-customers", LOOKS, injected_customers, pods_of(APP)),
     Check("07-page", LOOKS, page, _page),
-    Check("07-unknown-caller", LOOKS, unknown_caller, _counted),
+    Check("07-unknown-caller", LOOKS, unknown_caller, counted_in(APP)),
     Check("07-direct", LOOKS, direct, _both),
-    Check("07-one-padlock", LOOKS, one_padlock, _counted),
+    Check("07-one-padlock", LOOKS, one_padlock, counted_in(APP)),
     Check("07-page-breaks", LOOKS, page_breaks, _both),
     Check("07-page-returns", LOOKS, page_returns, _both),
     Check("07-second-door", RETURNED, second_door, _api, exercise=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from labkit.checks.evidence import RETURNED
+from labkit.checks.evidence import LOOKS, RETURNED, told
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import GATEWAY, SECRET
@@ -21,7 +21,6 @@ from labkit.pki.folder import Folder, folder_of
 HOST, STATUS, CA = "sentences.example.com", "status.example.com", "example.com"
 NAME, APP = "sentences-credential", "sentences"
 CLIENTS = ("partner", "late-partner", "stranger")
-LOOKS = "nothing: it looks for itself"
 
 
 def _folder(cluster: Cluster) -> Folder:
@@ -119,7 +118,7 @@ def answered(seen: Observation) -> Judgement:
     """A client with a certificate of the right authority is answered."""
     good = seen.http_status == 200 and seen.outcome is Outcome.MTLS
     hint = "The Secret has to be in the namespace of the gateway's pod, with its three keys."
-    return Judgement(good, "200 by mTLS for the partner", _seen(seen), hint)
+    return Judgement(good, "200 by mTLS for the partner", told(seen), hint)
 
 
 def refused_with(words: str, who: str) -> Any:
@@ -128,7 +127,7 @@ def refused_with(words: str, who: str) -> Any:
     def judge(seen: Observation) -> Judgement:
         good = _cut(seen) and words in seen.error
         hint = "The Gateway's mode has to be MUTUAL: apply manifests/lessons/08/gateway.yaml."
-        return Judgement(good, f"{who}: no answer, alert {words}", _seen(seen), hint)
+        return Judgement(good, f"{who}: no answer, alert {words}", told(seen), hint)
 
     return judge
 
@@ -136,7 +135,7 @@ def refused_with(words: str, who: str) -> Any:
 def status_door(_attempt: Any, nobody: Observation, partner: Observation, stranger: Observation) -> Judgement:
     """Without a certificate: in. With a good one: in. With a bad one: out."""
     good = nobody.http_status == 200 and partner.http_status == 200 and _cut(stranger)
-    observed = f"without: {_seen(nobody)}; partner: {_seen(partner)}; stranger: {_seen(stranger)}"
+    observed = f"without: {told(nobody)}; partner: {told(partner)}; stranger: {told(stranger)}"
     hint = "SIMPLE asks nobody, MUTUAL asks everybody. Which mode asks, and takes no for an answer?"
     return Judgement(good, "without a certificate: 200; partner: 200; stranger: refused", observed, hint)
 
@@ -159,11 +158,7 @@ def _cut(seen: Observation) -> bool:
 
 def _place(beside: bool, astray: bool, seen: Observation) -> str:
     places = [words for words, there in (("beside the gateway", beside), ("in sentences", astray)) if there]
-    return f"Secret: {' and '.join(places) or 'none'}; {_seen(seen)}"
-
-
-def _seen(seen: Observation) -> str:
-    return f"{seen.seen} [{seen.outcome}]"
+    return f"Secret: {' and '.join(places) or 'none'}; {told(seen)}"
 
 
 CHECKS = (

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from labkit.checks.evidence import RETURNED
+from labkit.checks.evidence import CALLER, LOOKS, OUTSIDE, RETURNED
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.observe import metrics
@@ -16,10 +16,8 @@ from labkit.observe.objects import take_snapshot
 from labkit.observe.traffic import probe
 from labkit.outcomes import Observation
 
-CALLER, OUTSIDE = "callers/curl", "default/curl-outside"
 PAGE, METRICS = "http://visits.visits:8080/", "http://visits.visits:9102/metrics"
 MERGED = "http://visits-merged.visits:15020/stats/prometheus"
-LOOKS = "nothing: it looks for itself"
 NEW_SERVICE_SECONDS = 2.0
 """So long a new Service may take until its name leads somewhere."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from labkit.checks.evidence import BACKEND_URL, MESSAGE, OUTSIDE
+from labkit.checks.evidence import BACKEND_URL, LOOKS, MESSAGE, OUTSIDE
 from labkit.checks.judging import APP
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
@@ -15,7 +15,6 @@ from labkit.observe.traffic import probe
 from labkit.outcomes import Observation
 
 FRONTEND, BACKEND = f"{APP}/chatfrontend", f"{APP}/chatbackend"
-LOOKS = "nothing: it looks for itself"
 HANDSHAKE = 0x16
 """The type of a TLS record that belongs to a handshake, RFC 8446, section 5.1."""
 

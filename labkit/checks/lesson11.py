@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.checks.evidence import RETURNED, gateway_door
+from labkit.checks.evidence import CALLER, LOOKS, OUTSIDE, RETURNED, gateway_door
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.observe.traffic import probe
 from labkit.outcomes import Observation
 
-CALLER, OUTSIDE, INSIDE = "callers/curl", "default/curl-outside", "sentences/sentences"
+INSIDE = "sentences/sentences"
 NAME, AGE = "http://name.sentences:5000/", "http://age.sentences:5000/"
 HOST, OTHER_HOST = "sentences.127.0.0.1.nip.io", "sentences.example.com"
-LOOKS = "nothing: it looks for itself"
 
 
 def _door(cluster: Cluster) -> tuple[Any, ...]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.checks.evidence import RETURNED
+from labkit.checks.evidence import CALLER, LOOKS, RETURNED
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.observe.objects import find_workload
 from labkit.observe.traffic import probe
 from labkit.outcomes import Observation
 
-CALLER, NAMESPACE = "callers/curl", "callers"
+NAMESPACE = "callers"
 HOST, LEDGER, ARCHIVE = "api.partner.example", "ledger.example", "archive.example"
-LOOKS = "nothing: it looks for itself"
 
 
 def _call(cluster: Cluster, host: str) -> Observation:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from labkit.checks.evidence import RETURNED
-from labkit.checks.results import Check, Judgement, PodFacts, pod_facts
+from labkit.checks.evidence import LOOKS, OUTSIDE, RETURNED, counted_in, ready_of
+from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import DEPLOYMENT, POD
 from labkit.observe import metrics, proxy_log
@@ -18,9 +18,8 @@ from labkit.observe.proxies import ProxyStatus, proxy_statuses
 from labkit.observe.traffic import probe
 from labkit.outcomes import Observation
 
-APP, OUTSIDE, FRONTEND = "workshop", "default/curl-outside", "http://frontend.workshop:9000/"
+APP, FRONTEND = "workshop", "http://frontend.workshop:9000/"
 WORKLOADS = ("catalogdetail", "catalogdetail2", "frontend", "productcatalog")
-LOOKS = "nothing: it looks for itself"
 ANSWER_SECONDS = 3.0
 """So long proxies may take for their answers."""
 
@@ -44,10 +43,6 @@ def _statuses(cluster: Cluster) -> tuple[Any, ...]:
     return (found,)
 
 
-def _counted(cluster: Cluster) -> tuple[Any, ...]:
-    return (metrics.scrape(cluster, (APP,)).samples,)
-
-
 def _outsider(cluster: Cluster) -> tuple[Any, ...]:
     return (probe(cluster, OUTSIDE, FRONTEND),)
 
@@ -61,16 +56,10 @@ def _log(cluster: Cluster) -> tuple[Any, ...]:
     return (cluster.logs(name_of(pod), APP, container=PROXY, tail=5000),)
 
 
-def _copy(cluster: Cluster) -> tuple[Any, ...]:
-    pod = find_workload(cluster, f"{APP}/productcatalog").ready_pod()
-    return (describe_pod(cluster, pod),)
-
-
 def injected(deployments: list[Any], pods: list[Any]) -> Judgement:
     """Templates with one container, pods with two."""
     templates = {name_of(one): len(one["spec"]["template"]["spec"]["containers"]) for one in deployments}
-    facts: list[PodFacts] = pod_facts(pods)
-    ready = {name: one.ready_text for name in WORKLOADS for one in facts if one.name.startswith(f"{name}-")}
+    ready = ready_of(pods, WORKLOADS)
     good = templates == dict.fromkeys(WORKLOADS, 1) and ready == dict.fromkeys(WORKLOADS, "2/2")
     observed = ", ".join(
         f"{name}: template {templates.get(name, 0)}, pod {ready.get(name, 'none')}" for name in WORKLOADS
@@ -166,10 +155,10 @@ CHECKS = (
     Check("13-injected", LOOKS, injected, _pods),
     Check("13-synced", LOOKS, synced, _statuses),
     Check("13-described-permissive", LOOKS, described_permissive, _described),
-    Check("13-edges-locked", LOOKS, edges_locked, _counted),
+    Check("13-edges-locked", LOOKS, edges_locked, counted_in(APP)),
     Check("13-described-strict", LOOKS, described_strict, _described),
     Check("13-outsider-reset", "what lab.probe() returned", outsider_reset, _outsider),
     Check("13-log-level", LOOKS, log_level, _level),
     Check("13-log-names-socket", LOOKS, log_names_socket, _log),
-    Check("13-named-port", RETURNED, named_port, _copy, exercise=True),
+    Check("13-named-port", RETURNED, named_port, _described, exercise=True),
 )

@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import Any
 
-from labkit.checks.evidence import RETURNED
+from labkit.checks.evidence import CALLER, LOOKS, RETURNED
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.course.lesson14 import ISSUER
@@ -18,11 +18,10 @@ from labkit.outcomes import Observation, Outcome
 from labkit.pki.folder import folder_of
 from labkit.pki.tokens import TokenIssuer, issuer_in
 
-CALLER, URL = "callers/curl", "http://visits.visits:8080/"
+URL = "http://visits.visits:8080/"
 IDENTITY = "spiffe://cluster.local/ns/callers/sa/curl"
 LOG_SECONDS = 3.0  # proxies write their log once a second at the latest
 HEADER = "x-certificate"
-LOOKS = "nothing: it looks for itself"
 
 
 def _issuer(cluster: Cluster) -> TokenIssuer:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from labkit.checks.evidence import MESSAGE, RETURNED, gateway_door
-from labkit.checks.results import Check, Judgement, PodFacts, pod_facts
+from labkit.checks.evidence import (
+    CALLER,
+    LOOKS,
+    MESSAGE,
+    OUTSIDE,
+    RETURNED,
+    gateway_door,
+    pods_of,
+    ready_of,
+    ready_words,
+)
+from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
-from labkit.cluster.kinds import POD
 from labkit.observe import metrics
 from labkit.observe.declared import mode_of
 from labkit.observe.exposition import Sample
@@ -17,20 +26,14 @@ from labkit.observe.objects import take_snapshot
 from labkit.observe.traffic import probe
 from labkit.outcomes import Observation, Outcome
 
-OUTSIDE, CALLER = "default/curl-outside", "callers/curl"
 SENTENCES, NAME = "http://sentences.sentences:5000/", "http://name.sentences:5000/"
 CHAT, BACKEND = "azureopenai", "http://chatbackend-service.azureopenai:5000/chat"
 WORKLOADS = ("age", "name-v1", "name-v2", "sentences")
-LOOKS = "nothing: it looks for itself"
 ENOUGH = 20
 
 
 def _door(cluster: Cluster) -> tuple[Any, ...]:
     return (probe(cluster, OUTSIDE, gateway_door(cluster)),)
-
-
-def _pods(cluster: Cluster) -> tuple[Any, ...]:
-    return (cluster.objects(POD, "sentences"),)
 
 
 def _counted(cluster: Cluster) -> tuple[Any, ...]:
@@ -61,11 +64,11 @@ def door_open(seen: Observation) -> Judgement:
 
 def injected(pods: Any) -> Judgement:
     """Four pods, each with a sidecar."""
-    facts: list[PodFacts] = pod_facts(pods)
-    ready = {name: one.ready_text for name in WORKLOADS for one in facts if one.name.startswith(f"{name}-")}
-    observed = ", ".join(f"{name} {text}" for name, text in ready.items()) or "no pods"
+    ready = ready_of(pods, WORKLOADS)
     hint = "Label the namespace, then apply the files of manifests/apps/sentences/sidecar, callers first."
-    return Judgement(ready == dict.fromkeys(WORKLOADS, "2/2"), "four pods of sentences, each 2/2", observed, hint)
+    return Judgement(
+        ready == dict.fromkeys(WORKLOADS, "2/2"), "four pods of sentences, each 2/2", ready_words(ready), hint
+    )
 
 
 def all_mtls(samples: Iterable[Sample]) -> Judgement:
@@ -115,7 +118,7 @@ def one_week(_attempt: Any, sentences: Observation, name: Observation) -> Judgem
 
 CHECKS = (
     Check("15-open", LOOKS, door_open, _door),
-    Check("15-injected", LOOKS, injected, _pods),
+    Check("15-injected", LOOKS, injected, pods_of("sentences")),
     Check("15-all-mtls", LOOKS, all_mtls, _counted),
     Check("15-no-failed-request", "a table of lab.traffic()", no_failed_request),
     Check("15-strict", LOOKS, strict, _closed),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.checks.evidence import RETURNED
+from labkit.checks.evidence import CALLER, LOOKS, OUTSIDE, RETURNED
 from labkit.checks.expecting import answered, has_mode, keeps
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
@@ -13,10 +13,8 @@ from labkit.observe.objects import find_workload, name_of
 from labkit.observe.traffic import probe
 from labkit.outcomes import Observation, Outcome
 
-CALLER, OUTSIDE = "callers/curl", "default/curl-outside"
 PAGE, METRICS = "http://visits.visits:8080/", "http://visits-metrics.visits:9090/metrics"
 WALKED = "rule-forgets-tls"
-LOOKS = "nothing: it looks for itself"
 HEALED = (
     answered(CALLER, PAGE, by=Outcome.MTLS),
     has_mode("visits", "STRICT"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.checks.evidence import BACKEND_URL, MESSAGE, OUTSIDE, RETURNED, mesh
+from labkit.checks.evidence import LOOKS, OBSERVATION, OUTSIDE, RETURNED, asked_from_outside, mesh
 from labkit.checks.judging import APP
 from labkit.checks.results import Check, Judgement, pod_facts
 from labkit.cluster import Cluster
@@ -14,7 +14,6 @@ from labkit.observe.objects import labels_of
 from labkit.observe.traffic import probe
 from labkit.outcomes import Observation
 
-LOOKS = "nothing: it looks for itself"
 DOOR = "http://aks-istio-ingressgateway-external.aks-istio-ingress/healthz"
 HOST, SECOND = "chat.example.com", "status.example.com"
 
@@ -25,10 +24,6 @@ def _namespace(cluster: Cluster) -> dict[str, str]:
 
 def _pods(cluster: Cluster) -> tuple[Any, ...]:
     return _namespace(cluster), mesh_status(cluster).revision, cluster.objects(POD, APP)
-
-
-def _outsider(cluster: Cluster) -> tuple[Any, ...]:
-    return (probe(cluster, OUTSIDE, BACKEND_URL, data=MESSAGE),)
 
 
 def _door(cluster: Cluster) -> tuple[Any, ...]:
@@ -97,7 +92,7 @@ CHECKS = (
     Check("20-passed-over", LOOKS, passed_over, _pods),
     Check("20-labelled", LOOKS, labelled, _pods),
     Check("20-injected", LOOKS, injected, _pods),
-    Check("20-outsider-reset", "what lab.probe() returned", outsider_reset, _outsider),
-    Check("20-door", "what lab.probe() returned", door, _door),
+    Check("20-outsider-reset", OBSERVATION, outsider_reset, asked_from_outside),
+    Check("20-door", OBSERVATION, door, _door),
     Check("20-own-door", RETURNED, own_door, _second_door, exercise=True),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from labkit.checks.evidence import OUTSIDE, RETURNED
+from labkit.checks.evidence import LOOKS, OUTSIDE, RETURNED
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import SERVICE
@@ -20,7 +20,6 @@ GATEWAY, HOST, SECOND, CA = "istio-ingress", "shop.example.com", "status.example
 DOOR = f"http://{GATEWAY}.{GATEWAY}:443/"
 FRONTEND = "http://frontend.workshop:9000/"
 AWS = "service.beta.kubernetes.io/aws-load-balancer-"
-LOOKS = "nothing: it looks for itself"
 
 
 def _passed_on(cluster: Cluster, host: str = HOST) -> Observation:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from labkit.checks.evidence import RETURNED
+from labkit.checks.evidence import CALLER, LOOKS, RETURNED, told
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import CONFIGMAP
@@ -20,8 +20,7 @@ from labkit.observe.traffic import probe
 from labkit.outcomes import Observation, Outcome
 from labkit.pki import CertificateFacts
 
-CALLER, SERVER, URL = "callers/curl", "echo/echoserver", "http://echoserver.echo:8080/"
-LOOKS = "nothing: it looks for itself"
+SERVER, URL = "echo/echoserver", "http://echoserver.echo:8080/"
 _ASKED = itertools.count(1)
 
 
@@ -92,14 +91,14 @@ def without_auto(found: Mapping[str, Any], seen: Observation) -> Judgement:
 def defaults(found: Mapping[str, Any], seen: Observation) -> Judgement:
     """Auto mTLS is back, and so is the answer."""
     good = found.get("enableAutoMtls") is not False and seen.http_status == 200 and seen.outcome is Outcome.MTLS
-    observed = f"enableAutoMtls: {found.get('enableAutoMtls')}; {seen.seen} [{seen.outcome}]"
+    observed = f"enableAutoMtls: {found.get('enableAutoMtls')}; {told(seen)}"
     return Judgement(good, "enableAutoMtls: True; HTTP 200 by mTLS", observed, "lab.configure_mesh() names nothing.")
 
 
 def own_domain(_attempt: Any, facts: CertificateFacts, seen: Observation) -> Judgement:
     """Identities begin with the learner's trust domain, and mTLS goes on."""
     good = facts.spiffe_id.startswith("spiffe://shop.example/") and seen.outcome is Outcome.MTLS
-    observed = f"{facts.spiffe_id}; {seen.seen} [{seen.outcome}]"
+    observed = f"{facts.spiffe_id}; {told(seen)}"
     return Judgement(good, "spiffe://shop.example/...; answered by mTLS", observed, "Write the domain alone.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from labkit.checks.evidence import told
 from labkit.checks.expecting import Expectation, answered
 from labkit.checks.results import Judgement
 from labkit.cluster import Cluster
@@ -79,7 +80,7 @@ def visited(
             seen = visit(url, door_of(address.url("https")), papers, authority=authority)
         except LabError as error:
             return Judgement(False, expected, error.what)
-        return Judgement(seen.http_status == status, expected, f"{seen.seen} [{seen.outcome}]")
+        return Judgement(seen.http_status == status, expected, told(seen))
 
     return expect
 
