@@ -174,7 +174,7 @@ def proxy_status(pod: str | None, namespace: str | None, cluster: str, as_json: 
     from labkit.views.tables import make_table
 
     require_running(cluster)
-    with labkit.open(cluster, narrate=say) as opened:
+    with labkit.open(cluster, narrate=lambda _: None) as opened:
         if pod:
             from labkit.cli.words import qualified
 
@@ -234,7 +234,7 @@ def mesh_status(cluster: str, as_json: bool) -> None:
     from labkit.cluster.opening import require_running
 
     require_running(cluster)
-    with labkit.open(cluster, narrate=say) as opened:
+    with labkit.open(cluster, narrate=lambda _: None) as opened:
         found = opened.mesh_status()
         emit(dataclasses.asdict(found), as_json, str(found))
         if not found.ready:

@@ -21,9 +21,16 @@ def _with_mesh(command: Any) -> Any:
     return command
 
 
-def _open(cluster: str) -> Any:
+def _open(cluster: str, *, lesson: str = "", drill: str = "") -> Any:
+    """A lab, on a cluster that is started if need be; not before the lesson or the drill is known."""
     import labkit
+    from labkit.course import find_lesson
+    from labkit.drills import find_drill
 
+    if lesson:
+        find_lesson(lesson)
+    if drill:
+        find_drill(drill)
     return labkit.open(cluster, narrate=say)
 
 
@@ -34,7 +41,7 @@ def _open(cluster: str) -> Any:
 @json_option
 def world(lesson: str, mesh_namespace: str, revision: str, cluster: str, as_json: bool) -> None:
     """Bring the cluster to what a lesson starts from: labkit world 05."""
-    with _open(cluster) as lab:
+    with _open(cluster, lesson=lesson) as lab:
         done = lab.world(lesson, mesh_namespace=mesh_namespace, revision=revision)
         emit(dataclasses.asdict(done), as_json, str(done))
 
@@ -46,7 +53,7 @@ def world(lesson: str, mesh_namespace: str, revision: str, cluster: str, as_json
 @json_option
 def solve(lesson: str, step: int | None, cluster: str, as_json: bool) -> None:
     """Do a lesson's steps for real: labkit solve 05 --step 3. Exit code 1 when one did not take effect."""
-    with _open(cluster) as lab:
+    with _open(cluster, lesson=lesson) as lab:
         done = lab.solve(lesson, step=step)
         emit(dataclasses.asdict(done), as_json, str(done))
         if done.warnings:
@@ -59,7 +66,7 @@ def solve(lesson: str, step: int | None, cluster: str, as_json: bool) -> None:
 @json_option
 def reset(lesson: str, cluster: str, as_json: bool) -> None:
     """Bring the cluster back to where a lesson starts."""
-    with _open(cluster) as lab:
+    with _open(cluster, lesson=lesson) as lab:
         done = lab.reset(lesson)
         emit(dataclasses.asdict(done), as_json, str(done))
 
@@ -121,7 +128,7 @@ def drill_list(as_json: bool) -> None:
 @json_option
 def drill_start(name: str, cluster: str, as_json: bool) -> None:
     """Break the mesh, and say what is reported."""
-    with _open(cluster) as lab:
+    with _open(cluster, drill=name) as lab:
         sheet = lab.drill(name)
         text = str(sheet).replace("lab.check_drill()", f"labkit drill check {name}")
         emit(dataclasses.asdict(sheet), as_json, text)
@@ -133,7 +140,7 @@ def drill_start(name: str, cluster: str, as_json: bool) -> None:
 @json_option
 def drill_check(name: str, cluster: str, as_json: bool) -> None:
     """Say whether a drill is healed. Exit code 1 when it is not."""
-    with _open(cluster) as lab:
+    with _open(cluster, drill=name) as lab:
         result = lab.check_drill(name)
         emit(dataclasses.asdict(result), as_json, str(result))
         if not result:

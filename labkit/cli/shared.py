@@ -1,7 +1,8 @@
 """The command line: the same acts as in a notebook, from a shell.
 
 Results go to standard output, what is happening meanwhile to standard error. Exit codes: 0 done, 1 it did not
-work out (a lesson failed, the cluster refused), 2 wrong input, 3 the machine lacks something, 70 a defect of ours.
+work out (a lesson failed, the cluster refused), 2 wrong input, 3 the machine lacks something, 70 a defect of ours,
+130 ended by Ctrl-C. `labkit --help` says the same.
 Heavy modules are imported inside the commands, so that `--help` is quick.
 """
 
@@ -17,6 +18,12 @@ from labkit.cli.hints import as_commands, in_data
 from labkit.errors import LabError
 
 _CLUSTER = "labkit.cluster"
+
+INTERRUPTED = 130
+"""What shells return for a program that Ctrl-C has ended: 128 and the signal's number."""
+
+_CHANGING = ("world", "solve", "reset", "run", "drill", "mesh", "mode", "prometheus", "up", "down", "platform")
+_HALF_WAY = "What was done until then stays done; the same command again does the rest."
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,6 +65,10 @@ class LabGroup(click.Group):
         except LabError as error:
             say(f"labkit: {as_commands(str(error), _asked_cluster())}")
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            changing = ctx.invoked_subcommand in _CHANGING
+            say(f"\nlabkit: Interrupted. {_HALF_WAY if changing else 'It was only looking: nothing was changed.'}")
+            ctx.exit(INTERRUPTED)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -71,7 +82,18 @@ cluster_option = click.option(
 )
 
 
-@click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_EXIT_CODES = """\b
+Results go to standard output, all else to standard error. Exit codes:
+  0    done, or as wished
+  1    it did not work out, or something was found: a step failed, a client would break, a proxy is behind
+  2    wrong input; nothing was changed
+  3    the machine lacks something: 'labkit doctor' says what
+  70   a defect of labkit
+  130  ended by Ctrl-C
+"""
+
+
+@click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
 @click.version_option(package_name="labkit")
 def main() -> None:
     """The mTLS Lab: learn Istio mutual TLS on real proxies."""
