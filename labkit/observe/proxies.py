@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from labkit.cluster import Cluster, Obj
@@ -18,7 +18,7 @@ from labkit.errors import LabError, MeshError
 from labkit.observe.dumps import Compared, compare
 from labkit.observe.istiod import ask_istiod, by_service
 from labkit.observe.objects import find_istiod, name_of, namespace_of
-from labkit.observe.proxy import ask_pod
+from labkit.observe.proxy import ask_pod, read_time
 
 TYPES = ("CDS", "LDS", "SDS")
 COLUMNS = ("NAME", "CLUSTER", *TYPES, "ISTIOD", "VERSION")
@@ -144,7 +144,7 @@ def read_status(entry: dict[str, Any], istiod: str) -> ProxyStatus:
         istiod=istiod,
         version=entry.get("istio_version", ""),
         statuses={kind: types.get(kind, {}).get("status", NOT_SENT) for kind in TYPES},
-        taken={kind: _time(one["acked_at"]) for kind, one in types.items() if one.get("acked_at")},
+        taken={kind: read_time(one["acked_at"]) for kind, one in types.items() if one.get("acked_at")},
         errors={kind: one["error"] for kind, one in types.items() if one.get("error")},
     )
 
@@ -178,10 +178,6 @@ def status_rows(found: list[ProxyStatus], now: datetime) -> tuple[tuple[str, ...
         return columns, [one.row(now) for one in found]
     words = ["; ".join(f"{kind}: {text}" for kind, text in one.errors.items()) for one in found]
     return (*columns, "REJECTED"), [(*one.row(now), said) for one, said in zip(found, words, strict=True)]
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
 
 
 def _age(now: datetime, then: datetime) -> str:

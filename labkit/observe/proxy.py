@@ -99,8 +99,8 @@ def certificate_from_certs(answer: dict[str, Any]) -> CertificateFacts | None:
                 return CertificateFacts(
                     subject="",
                     issuer="",
-                    not_before=_time(item["valid_from"]),
-                    not_after=_time(item["expiration_time"]),
+                    not_before=read_time(item["valid_from"]),
+                    not_after=read_time(item["expiration_time"]),
                     serial=item.get("serial_number", ""),
                     fingerprint="",
                     uri_names=tuple(names),
@@ -121,5 +121,6 @@ def _bytes_of(source: dict[str, Any]) -> bytes:
     return str(source.get("inline_string", "")).encode()
 
 
-def _time(text: str) -> datetime:
+def read_time(text: str) -> datetime:
+    """A time as Envoy and Kubernetes write it."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)

@@ -47,6 +47,10 @@ METRICS: dict[str, str] = {
 """The metrics of `match.metric`, by the names that Prometheus knows."""
 
 
+def _on_side(mode: str, server: bool) -> bool:
+    return mode in (BOTH, SERVER if server else CLIENT)
+
+
 @dataclass(frozen=True)
 class AccessLogging:
     """One entry of `accessLogging`. `expression` is CEL; what it does not hold for is not logged."""
@@ -57,7 +61,7 @@ class AccessLogging:
     expression: str = ""
 
     def concerns(self, *, server: bool) -> bool:
-        return self.mode in (BOTH, SERVER if server else CLIENT)
+        return _on_side(self.mode, server)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class MetricOverride:
         return named and self.on_side(server=server)
 
     def on_side(self, *, server: bool) -> bool:
-        return self.mode in (BOTH, SERVER if server else CLIENT)
+        return _on_side(self.mode, server)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from labkit.policy.declared.mesh import DeclaredMesh, Object, key_of
 from labkit.policy.declared.registry import Target
 from labkit.policy.declared.steps import Act, NamespaceState, Plan, Step, apply_mode, modes_said, without_tls
 from labkit.policy.declared.traffic import UNKNOWN, Traffic, rate_of
+from labkit.policy.declared.verifying import listed
 from labkit.policy.modes import MutualTLSMode
 from labkit.policy.peer_authentication import parse_peer_authentication
 from labkit.policy.workload import Workload
@@ -122,7 +123,7 @@ class _Planner:
             self.strict(namespace, Act.STRICT, "everybody who calls into it sends mTLS by now")
             return
         clients = sorted({one.client for one in breaks})
-        who = "callers without a certificate" if clients == [UNKNOWN] else _listed(clients)
+        who = "callers without a certificate" if clients == [UNKNOWN] else listed(clients)
         why = f"{who} would be cut off. {breaks[0].why}"
         ways = (
             "Give them a sidecar, or keep only the ports that they call PERMISSIVE (portLevelMtls), or show by "
@@ -222,7 +223,7 @@ class _Planner:
     def inject(self, one: Injection) -> None:
         members = [group.name for group in one.groups]
         if one.hindrance:
-            step = Step(Act.HOLD, f"{_listed(members)} without a sidecar", one.hindrance, Change(), (), (), one.notes)
+            step = Step(Act.HOLD, f"{listed(members)} without a sidecar", one.hindrance, Change(), (), (), one.notes)
             self.steps.append(step)
             return
         objects = with_sidecar(self.mesh.objects, one)
@@ -237,7 +238,7 @@ class _Planner:
             breaks = self.broken(after)
         change = Change(one.applied)
         why = "without a sidecar they send plaintext, and nothing is enforced before them"
-        self.take(Step(Act.INJECT, _listed(members), why, change, one.commands, breaks, one.notes), after)
+        self.take(Step(Act.INJECT, listed(members), why, change, one.commands, breaks, one.notes), after)
 
     # -- what comes after
 
@@ -260,7 +261,7 @@ class _Planner:
             what, line = f"PeerAuthentication {one}", f"kubectl delete peerauthentication {one.name} -n {one.namespace}"
             if breaks:
                 clients = sorted({edge.client for edge in breaks})
-                why = f"it keeps {said}, and {_listed(clients)} would be cut off without it"
+                why = f"it keeps {said}, and {listed(clients)} would be cut off without it"
                 self.steps.append(Step(Act.HOLD, what, why, Change(delete=[key]), (line,), breaks))
             else:
                 why = f"it keeps {said}, and nobody needs it any more"
@@ -349,8 +350,3 @@ class _Planner:
         ]
         for target in headless:
             yield f"Headless Service {target} has mTLS only once all of its pods have a sidecar."
-
-
-def _listed(names: list[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -166,7 +166,7 @@ def findings_of(preview: Preview) -> Verification:
         groups.setdefault((change.client, decider), []).append(change)
     for (client, decider), some in groups.items():
         servers = [one.server for one in some]
-        message = f"{client} would no longer reach {_listed(servers)}: {_lower(some[0].why)}"
+        message = f"{client} would no longer reach {listed(servers)}: {_lower(some[0].why)}"
         edges = tuple((client, server) for server in servers)
         findings.append(Finding(BREAKS, message, _object_of(decider), edges, decider))
     cases = [Case(one.server, one.client, one.why if one.breaks else "") for one in preview.changes]
@@ -195,7 +195,7 @@ def _grouped(short: Iterable[tuple[Group, Target, Answer]]) -> Iterable[Finding]
         verb = "is refused some requests by" if some[0][2].partly else words[rule]
         places = (*_object_of(decider), *_workload(decider, *some[0][:2]))
         edges = tuple((name, server) for server in servers)
-        yield Finding(rule, f"{name} {verb} {_listed(servers)}: {_lower(said)}", places, edges, decider)
+        yield Finding(rule, f"{name} {verb} {listed(servers)}: {_lower(said)}", places, edges, decider)
 
 
 def _held(mesh: DeclaredMesh, wanted: Expectation) -> tuple[Case, Finding | None]:
@@ -228,7 +228,8 @@ def _workload(decider: Because | None, client: Group, target: Target) -> tuple[K
     return (*served, service, caller)
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first of some names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

@@ -256,6 +256,14 @@ def selector(written: Object | None, name: str = "matchLabels") -> Findings:
         yield Remark("workload selector specified without labels")
 
 
+def workload_selector(spec: Object, what: str) -> tuple[list[str], list[Remark]]:
+    """What is wrong with `workloadSelector`, after which Istio looks at nothing else; and what it warns of."""
+    found = list(selector(spec.get("workloadSelector"), "labels"))
+    errors = [one for one in found if not isinstance(one, Remark)]
+    remarks = [one for one in found if isinstance(one, Remark)]
+    return errors, [Remark(f"{what}: {one}, will be applied to all services in namespace") for one in remarks]
+
+
 def one_kind_of_target(spec: Object) -> Findings:
     """`selector`, `targetRef` or `targetRefs`: one of them."""
     if sum((present(spec, "selector"), present(spec, "targetRef"), bool(items(spec, "targetRefs")))) > 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from labkit.policy.validation.common import long_enough, regex_error, selector, targets
+from labkit.policy.validation.common import long_enough, regex_error, selector, targets, workload_selector
 from labkit.policy.validation.findings import Findings, Object, Remark, block, items, present, quoted
 
 EXPOSES = (
@@ -46,12 +46,11 @@ def envoy_filter(obj: Object) -> Findings:
     spec = block(obj, "spec")
     if present(spec, "workloadSelector") and present(spec, "targetRefs"):  # a rule of the definition, in CEL
         yield "only one of targetRefs or workloadSelector can be set"
-    chosen = list(selector(spec.get("workloadSelector"), "labels"))
-    if errors := [one for one in chosen if not isinstance(one, Remark)]:
+    errors, remarks = workload_selector(spec, "Envoy filter")
+    if errors:
         yield from errors
         return
-    for one in chosen:
-        yield Remark(f"Envoy filter: {one}, will be applied to all services in namespace")
+    yield from remarks
     for patch in items(spec, "configPatches"):
         for finding in _patch(patch or {}):
             yield Remark(f"Envoy filter: {finding}") if isinstance(finding, Remark) else f"Envoy filter: {finding}"

@@ -22,10 +22,10 @@ from labkit.policy.validation.common import (
     port_name,
     port_number,
     protocol,
-    selector,
     subnet,
     unix_address,
     wildcard_domain,
+    workload_selector,
 )
 from labkit.policy.validation.findings import Findings, Object, Remark, block, items, present, quoted
 
@@ -35,12 +35,11 @@ _DNS = ("DNS", "DNS_ROUND_ROBIN")
 def service_entry(obj: Object) -> Findings:
     """A whole ServiceEntry."""
     spec = block(obj, "spec")
-    chosen = list(selector(spec.get("workloadSelector"), "labels"))
-    if errors := [one for one in chosen if not isinstance(one, Remark)]:
+    errors, remarks = workload_selector(spec, "service entry")
+    if errors:
         yield from errors
         return
-    for one in chosen:
-        yield Remark(f"service entry: {one}, will be applied to all services in namespace")
+    yield from remarks
     if present(spec, "workloadSelector") and items(spec, "endpoints"):
         yield "only one of WorkloadSelector or Endpoints is allowed in Service Entry"
     yield from _hosts(items(spec, "hosts"))

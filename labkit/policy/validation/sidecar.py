@@ -13,8 +13,8 @@ from labkit.policy.validation.common import (
     port_name,
     port_number,
     protocol,
-    selector,
     unix_address,
+    workload_selector,
 )
 from labkit.policy.validation.destination_rule import connection_pool
 from labkit.policy.validation.findings import Findings, Object, Remark, block, items, present, quoted
@@ -29,16 +29,15 @@ _SAME_PORT = "sidecar: ports on IP bound listeners must be unique"
 def sidecar(obj: Object) -> Findings:
     """A whole Sidecar."""
     spec = block(obj, "spec")
-    chosen = list(selector(spec.get("workloadSelector"), "labels"))
-    if errors := [one for one in chosen if not isinstance(one, Remark)]:
+    errors, remarks = workload_selector(spec, "sidecar")
+    if errors:
         yield from errors
         return
     ingress, egress = items(spec, "ingress"), items(spec, "egress")
     if not (ingress or egress or any(present(spec, one) for one in ("outboundTrafficPolicy", "inboundConnectionPool"))):
         yield "sidecar: empty configuration provided"
         return
-    for one in chosen:
-        yield Remark(f"sidecar: {one}, will be applied to all services in namespace")
+    yield from remarks
     yield from _ingress(ingress)
     yield from connection_pool(spec.get("inboundConnectionPool"))
     yield from _egress(egress, str((obj.get("metadata") or {}).get("namespace") or "default"))
