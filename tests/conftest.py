@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,6 +19,12 @@ ROOT = Path(__file__).parents[1]
 _HOME = Path(tempfile.mkdtemp(prefix="labkit-test-"))
 os.environ["LABKIT_HOME"] = str(_HOME)
 
+
+# The same examples everywhere, however busy the machine is. To look for new ones: pytest --hypothesis-profile=search
+_UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", _UNHURRIED)
+settings.register_profile("same", _UNHURRIED, derandomize=True)
+settings.load_profile("same")
 
 # Directories of tests that run real proxies against the clock of a machine that others use, too.
 _REAL_PROCESSES = ("tests/contract", "tests/embedded", "tests/notebooks", "tests/browser")
