@@ -7,12 +7,9 @@ appProtocol tells it not to. https://istio.io/latest/docs/ops/configuration/traf
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import socketserver
-import sys
 
-from labkit.apps.webapp import _leave
+from labkit.apps.webapp import run
 
 PORT = 2525
 IDLE_SECONDS = 300
@@ -49,15 +46,7 @@ class Server(socketserver.ThreadingTCPServer):
 
 def main() -> None:
     """Serve on $HOST:$PORT until SIGTERM."""
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
-    address = (os.environ.get("HOST", "0.0.0.0"), int(os.environ.get("PORT", PORT)))
-    try:
-        server = Server(address, Greeter)
-    except OSError as error:
-        sys.exit(f"greeter: cannot listen on {address[0]}:{address[1]}: {error.strerror}")
-    print(f"greeter: listening on {address[0]}:{server.server_address[1]}", flush=True)
-    server.serve_forever(poll_interval=3600)
+    run(lambda address: Server(address, Greeter), "greeter", PORT)
 
 
 if __name__ == "__main__":

@@ -213,15 +213,20 @@ class WebServer(ThreadingHTTPServer):
 
 def serve(handler: type[WebHandler], *, default_port: int) -> NoReturn:
     """Serve `handler` on $HOST:$PORT until SIGTERM or Ctrl-C."""
+    run(lambda address: WebServer(address, handler), handler.application, default_port)
+
+
+def run(listen: Callable[[tuple[str, int]], socketserver.TCPServer], application: str, default_port: int) -> NoReturn:
+    """Listen on $HOST:$PORT and serve until SIGTERM or Ctrl-C."""
     # Process 1 of a container ignores signals that it has no handler for.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     address = (os.environ.get("HOST", "0.0.0.0"), int(os.environ.get("PORT", default_port)))
     try:
-        server = WebServer(address, handler)
+        server = listen(address)
     except OSError as error:
-        sys.exit(f"{handler.application}: cannot listen on {address[0]}:{address[1]}: {error.strerror}")
-    print(f"{handler.application}: listening on {address[0]}:{address[1] or server.server_port}", flush=True)
+        sys.exit(f"{application}: cannot listen on {address[0]}:{address[1]}: {error.strerror}")
+    print(f"{application}: listening on {address[0]}:{address[1] or server.server_address[1]}", flush=True)
     # The interval matters only to shutdown(), which nobody calls; a short one would wake an idle process.
     server.serve_forever(poll_interval=3600)
     sys.exit(0)
