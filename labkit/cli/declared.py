@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +51,39 @@ def seen_traffic(lab: Any, path: Path | None, observed: bool) -> Any:
     return lab.metrics()
 
 
-def asked(sources: tuple[str, ...], cluster: str, root_namespace: str = "") -> Any:
-    """Who answers: the files, or a cluster that runs already. A context manager."""
-    import contextlib
+@dataclass(frozen=True)
+class Asked:
+    """Who is asked: these files, or a cluster that runs already."""
 
-    from labkit.lab.declared import Files
+    sources: tuple[str, ...]
+    root_namespace: str
+    cluster: str
 
-    if not sources:
-        return opened(cluster)
-    files = Files(*sources, root_namespace=root_namespace)
-    remarks = [f"Passed over: {one}" for one in files.tree.skipped] + [f"Note: {one}." for one in files.tree.notes]
-    for one in remarks[:_REMARKS]:
-        say(one)
-    if len(remarks) > _REMARKS:
-        say(f"And {len(remarks) - _REMARKS} more remarks like these.")
-    return contextlib.nullcontext(files)
+    def open(self) -> Any:
+        """Who answers. A context manager."""
+        import contextlib
+
+        from labkit.lab.declared import Files
+
+        if not self.sources:
+            return opened(self.cluster)
+        files = Files(*self.sources, root_namespace=self.root_namespace)
+        remarks = [f"Passed over: {one}" for one in files.tree.skipped] + [f"Note: {one}." for one in files.tree.notes]
+        for one in remarks[:_REMARKS]:
+            say(one)
+        if len(remarks) > _REMARKS:
+            say(f"And {len(remarks) - _REMARKS} more remarks like these.")
+        return contextlib.nullcontext(files)
+
+
+def asked_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--from, --root-namespace and --cluster, which the command gets as one parameter: `asked`."""
+
+    @functools.wraps(command)
+    def called(*, sources: tuple[str, ...], root_namespace: str, cluster: str, **others: Any) -> Any:
+        return command(asked=Asked(sources, root_namespace, cluster), **others)
+
+    return from_option(root_option(cluster_option(called)))
 
 
 def read_json(path: Path | None) -> Any:
@@ -96,9 +117,7 @@ def read_yaml(path: Path) -> Any:
 @click.option("-n", "--namespace", "namespaces", multiple=True, help="With --all: only edges of this namespace.")
 @click.option("--only", default=None, help="With --all: only mtls, plaintext, refused, tls or unknown.")
 @click.option("--request", default=None, help="What the application sends: http, tcp or tls.")
-@from_option
-@root_option
-@cluster_option
+@asked_options
 @json_option
 def explain(
     client: str | None,
@@ -108,9 +127,7 @@ def explain(
     namespaces: tuple[str, ...],
     only: str | None,
     request: str | None,
-    sources: tuple[str, ...],
-    root_namespace: str,
-    cluster: str,
+    asked: Asked,
     as_json: bool,
 ) -> None:
     """Say what the policies declare of a call: mTLS, plaintext or refused, and which object decides by which rule.
@@ -123,7 +140,7 @@ def explain(
             "A call has a client and a server.",
             next_step="Write 'labkit explain shop/client shop/server 8080', or --all for all pairs.",
         )
-    with asked(sources, cluster, root_namespace) as lab:
+    with asked.open() as lab:
         if client and server:
             one = lab.explain(client, server, port, request=request)
             emit(one.as_dict(), as_json, str(one))
@@ -183,9 +200,7 @@ def put(form: str, output: Path | None, name: str, shown: Any, verification: Any
 @click.option("--exempt", multiple=True, metavar="PATTERN", help="Clients, servers or 'client -> server' to let be.")
 @click.option("-n", "--namespace", "namespaces", multiple=True, help="Only calls into this namespace.")
 @format_options
-@from_option
-@root_option
-@cluster_option
+@asked_options
 def verify(
     forbid: tuple[str, ...],
     expect: Path | None,
@@ -193,9 +208,7 @@ def verify(
     namespaces: tuple[str, ...],
     form: str,
     output: Path | None,
-    sources: tuple[str, ...],
-    root_namespace: str,
-    cluster: str,
+    asked: Asked,
 ) -> None:
     """Check what is declared, as a step of a build: no call in plaintext, unless told otherwise.
 
@@ -203,7 +216,7 @@ def verify(
     are to be so. For code scanning: labkit verify --from manifests --format sarif -o mtls.sarif
     """
     wanted = [one for one in forbid if one != "none"]
-    with asked(sources, cluster, root_namespace) as lab:
+    with asked.open() as lab:
         found = lab.verify(
             forbid=wanted, expect=read_yaml(expect) if expect else (), exempt=exempt, namespaces=namespaces
         )
@@ -222,9 +235,7 @@ def verify(
 @traffic_option
 @observed_option
 @format_options
-@from_option
-@root_option
-@cluster_option
+@asked_options
 def preview(
     files: tuple[str, ...],
     gone: tuple[str, ...],
@@ -234,12 +245,10 @@ def preview(
     observed: bool,
     form: str,
     output: Path | None,
-    sources: tuple[str, ...],
-    root_namespace: str,
-    cluster: str,
+    asked: Asked,
 ) -> None:
     """Show what a change would do to every edge, before it is applied. Exit code 1 when a client would break."""
-    with asked(sources, cluster, root_namespace) as lab:
+    with asked.open() as lab:
         found = lab.preview(
             list(files) or None,
             delete=list(gone) or False,
@@ -265,24 +274,20 @@ def preview(
     metavar="DIRECTORY",
     help="Also write what the steps apply as numbered manifests.",
 )
-@from_option
-@root_option
-@cluster_option
+@asked_options
 @json_option
 def migrate(
     traffic: Path | None,
     observed: bool,
     write: Path | None,
-    sources: tuple[str, ...],
-    root_namespace: str,
-    cluster: str,
+    asked: Asked,
     as_json: bool,
 ) -> None:
     """Plan the way of the whole mesh to STRICT: whom to inject first, which rules conflict, what is safe now.
 
     Every step is tried on the objects first. Exit code 1 when somebody must decide something on the way.
     """
-    with asked(sources, cluster, root_namespace) as lab:
+    with asked.open() as lab:
         found = lab.migrate(seen_traffic(lab, traffic, observed))
     emit(found.as_dict(), as_json, str(found))
     if write is not None:

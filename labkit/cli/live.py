@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from labkit.cli.declared import asked, from_option, root_option
+from labkit.cli.declared import Asked, asked_options
 from labkit.cli.shared import cluster_option, emit, json_option, main
 from labkit.cli.words import opened
 from labkit.errors import InputError
@@ -22,9 +22,7 @@ from labkit.errors import InputError
 @click.option("--table", is_flag=True, help="Print an edge a line, with the reason.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the picture to a file: .svg or .png.")
 @click.option("--dark", is_flag=True, help="On dark paper.")
-@from_option
-@root_option
-@cluster_option
+@asked_options
 @json_option
 def encryption_map(
     namespaces: tuple[str, ...],
@@ -36,22 +34,20 @@ def encryption_map(
     table: bool,
     output: Path | None,
     dark: bool,
-    sources: tuple[str, ...],
-    root_namespace: str,
-    cluster: str,
+    asked: Asked,
     as_json: bool,
 ) -> None:
     """Show who may speak to whom, and how: in words, as a table, as DOT, SVG or PNG. Changes nothing, sends nothing."""
     from labkit.views.encryption_map import COLUMNS, edge_rows
 
-    if sources and (counted or layer == "observed"):
+    if asked.sources and (counted or layer == "observed"):
         raise InputError(
             "Files have counted nothing.",
             meaning="--counted and --layer observed ask the proxies of a cluster.",
             next_step="Leave them out with --from, or leave out --from.",
         )
-    of_cluster = {} if sources else {"counted": counted, "resolve": not as_metrics_see}
-    with asked(sources, cluster, root_namespace) as lab:
+    of_cluster = {} if asked.sources else {"counted": counted, "resolve": not as_metrics_see}
+    with asked.open() as lab:
         found = lab.map(*namespaces, special=special, **of_cluster).layer(layer)
     if output:
         found.save(output, dark=dark)
