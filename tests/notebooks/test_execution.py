@@ -39,8 +39,14 @@ def cluster() -> Iterator[str]:
 Run = Callable[[Any, str], runner.LessonRun]
 
 
+@pytest.fixture(scope="module")
+def empty(cluster: str) -> set[str]:
+    """What there is before the first lesson."""
+    return world(cluster)
+
+
 @pytest.fixture
-def run(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(cluster: str, empty: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Execute a notebook and return what happened; it must find and leave the cluster in the same state, and tell no
     secret: neither in the executed notebook nor in its page.
     """
@@ -56,7 +62,10 @@ def run(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         assert leaks_below(tmp_path / "out", secrets) == {}
         return result
 
-    return execute
+    yield execute
+    if world(cluster) != empty:  # a lesson that broke off shall not fail those after it
+        embedded_lifecycle().down(CLUSTER, purge=True)
+        embedded_lifecycle().up(CLUSTER)
 
 
 def credentials_of(cluster: str) -> list[str]:
