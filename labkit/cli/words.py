@@ -9,9 +9,18 @@ import click
 
 from labkit.cli.shared import F, cluster_option, emit, json_option, main
 
-output_option = click.option(
+_TABLE = click.option(
     "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True
 )
+_SHORT = click.option("-o", "--output", type=click.Choice(["short", "json"]), default="short", show_default=True)
+_JSON = click.option("--json", "output", flag_value="json", help="The same as -o json.")
+
+
+def output_option(command: F) -> F:
+    """istioctl's `-o`, and `--json` as everywhere else."""
+    return _TABLE(_JSON(command))
+
+
 namespace_option = click.option("-n", "--namespace", default=None, help="Namespace of a name that tells none.")
 
 
@@ -108,7 +117,8 @@ describe.add_command(describe_service, "svc")
 @namespace_option
 @click.option("--level", default="", help="debug for all loggers, or rbac:debug,http:info.")
 @click.option("-r", "--reset", is_flag=True, help="Back to the levels that the proxy was started with.")
-@click.option("-o", "--output", type=click.Choice(["short", "json"]), default="short", show_default=True)
+@_SHORT
+@_JSON
 @cluster_option
 def proxy_log(pod: str, namespace: str | None, level: str, reset: bool, output: str, cluster: str) -> None:
     """Show or set the levels of a proxy's loggers. What they write: kubectl logs POD -c istio-proxy.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from labkit.cluster import Cluster
 from labkit.cluster.kinds import NAMESPACE
-from labkit.errors import InputError
+from labkit.errors import InputError, MeshError
 from labkit.lab.dashboards import Dashboards
 from labkit.observe import callers, mesh, metrics, refusals
 from labkit.observe.metrics import Scrape
@@ -106,6 +106,12 @@ class Observed:
         from labkit.installers.prometheus import MANIFEST, install_prometheus
 
         started, namespace = time.monotonic(), self._mesh_namespace()
+        if self.cluster.find(NAMESPACE, namespace) is None:
+            raise MeshError(
+                "No mesh is installed on this cluster.",
+                meaning="Prometheus is put beside istiod, and scrapes what the proxies count.",
+                next_step="Install one: lab.install_mesh().",
+            )
         lines = tuple(map(str, install_prometheus(self.cluster, namespace=namespace)))
         line = f"kubectl apply -f {MANIFEST}"
         return Done(f"Installed Prometheus in {namespace}", lines, (line,), (), time.monotonic() - started)

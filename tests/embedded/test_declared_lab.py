@@ -142,6 +142,8 @@ def test_without_a_mesh_nobody_plans_for_strict() -> None:
             assert "Istio's kinds come with the mesh, and none is installed" in refused
             with pytest.raises(MeshError, match="No mesh is installed"):
                 bare.migrate()
+            with pytest.raises(MeshError, match="No mesh is installed"):
+                bare.install_prometheus()
             told = CliRunner().invoke(main, ["migrate", "--cluster", f"embedded:{CLUSTER}-bare"])
             assert (told.exit_code, "labkit mesh install --cluster embedded:declared-bare" in told.output) == (1, True)
         finally:
