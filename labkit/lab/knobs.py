@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from labkit.cluster.kinds import DEPLOYMENT, DESTINATION_RULE, NAMESPACE, PEER_AUTHENTICATION
@@ -67,7 +68,8 @@ class Knobs:
             )
         place = self._place(namespace, workload, port)
         policies = self.cluster.objects(PEER_AUTHENTICATION)
-        return self._turn(knobs.mode_policy(policies, place, mode, self._root(), name=name))
+        done = self._turn(knobs.mode_policy(policies, place, mode, self._root(), name=name))
+        return replace(done, warnings=(*done.warnings, *self._undeclared(place)))
 
     def set_client_tls(self, mode: str, service: str, *, subset: str = "") -> Done:
         """Set the TLS that clients use towards "namespace/service" or a subset of it; "" leaves it to the mesh."""
@@ -155,6 +157,22 @@ class Knobs:
         reference = objects.find_workload(self.cluster, workload, namespace)
         labels = objects.labels_of(reference.pods[0]) if reference.pods else {}
         return knobs.Place(reference.namespace, reference.name, labels, port)
+
+    def _undeclared(self, place: knobs.Place) -> list[str]:
+        """A port that no container declares is mostly a Service's, by mistake: portLevelMtls takes the workload's.
+
+        https://istio.io/latest/docs/reference/config/security/peer_authentication/#PeerAuthentication
+        """
+        if not place.port:
+            return []
+        pods = objects.find_workload(self.cluster, place.workload, place.namespace).pods
+        own = [one for pod in pods[:1] for one in pod["spec"]["containers"] if one["name"] != objects.PROXY]
+        ports = sorted({int(port["containerPort"]) for one in own for port in one.get("ports") or ()})
+        if not ports or place.port in ports:
+            return []
+        known = ", ".join(map(str, ports))
+        said = f"{place.namespace}/{place.workload} declares no container port {place.port}"
+        return [f"{said}, only {known}; the workload's port is meant here, and not its Service's"]
 
     def _root(self) -> str:
         istiod = objects.find_istiod(self.cluster)

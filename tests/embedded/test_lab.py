@@ -87,6 +87,18 @@ def test_a_world_repairs_what_a_learner_left(chat: Lab) -> None:
     assert chat.mtls_mode("azureopenai") == "PERMISSIVE"
 
 
+def test_a_port_that_no_container_declares_is_remarked(chat: Lab) -> None:
+    """Mostly it is the Service's port: 80, where the pod listens on 5000."""
+    try:
+        done = chat.set_mtls_mode("STRICT", "azureopenai", workload="chatbackend", port=80)
+        (said,) = done.warnings
+        assert "declares no container port 80, only 5000" in said and f"Warning: {said}" in str(done)
+        assert not chat.set_mtls_mode("STRICT", "azureopenai", workload="chatbackend", port=5000).warnings
+        assert not chat.set_mtls_mode("STRICT", "azureopenai").warnings
+    finally:
+        chat.reset_knobs()
+
+
 def test_the_policies_that_a_lesson_found_are_back_after_it(lab: Lab) -> None:
     lab.world("02")
     lab.create_namespace("mine")
