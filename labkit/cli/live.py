@@ -69,7 +69,12 @@ def mode(mode: str, namespace: str | None, workload: str | None, port: int | Non
     with opened(cluster) as lab:
         done = lab.set_mtls_mode(mode.upper(), namespace, workload=workload, port=port)
     emit(
-        {"what": done.what, "kubectl": list(done.kubectl), "manifest": done.manifest},
+        {
+            "what": done.what,
+            "kubectl": list(done.kubectl),
+            "manifest": done.manifest,
+            "warnings": list(done.warnings),
+        },
         as_json,
         f"{done}\n{done.manifest}",
     )
