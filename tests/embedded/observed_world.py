@@ -12,6 +12,7 @@ from typing import Any
 import labkit
 from labkit.cluster.opening import embedded_lifecycle
 from labkit.lab import Lab
+from tests.embedded.manifests import one_pod
 
 Object = dict[str, Any]
 
@@ -28,20 +29,7 @@ SCRAPED = {"prometheus.io/scrape": "true", "prometheus.io/port": str(METRICS), "
 
 
 def deployment(name: str, namespace: str, container: Object, **annotations: str) -> Object:
-    labels = {"app": name}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels, "annotations": annotations},
-                "spec": {"containers": [{"name": "app", **container}]},
-            },
-        },
-    }
+    return one_pod(name, namespace, {"name": "app", **container}, annotations=annotations)
 
 
 LOW = 90

@@ -18,6 +18,7 @@ from labkit.embedded.paths import ClusterPaths
 from labkit.errors import InputError, MeshError
 from labkit.installers import install, uninstall
 from labkit.installers.embedded import Installation, wait_until_ready
+from tests.embedded.manifests import one_pod
 
 NAME = "mesh"
 
@@ -51,23 +52,13 @@ SERVICE = {
 
 def deployment(name: str, namespace: str, **pod: Any) -> dict[str, Any]:
     """One pod of the chat application's backend: it answers GET /healthz on port 5000."""
-    labels = {"app": name}
     container = {
         "name": "app",
         "image": "chatbackend",
         "ports": [{"containerPort": 5000}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": 5000}, "periodSeconds": 1},
     }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels, **pod}, "spec": {"containers": [container]}},
-        },
-    }
+    return one_pod(name, namespace, container, **pod)
 
 
 def policy(mode: str, namespace: str = "shop", name: str = "default", **spec: Any) -> dict[str, Any]:
