@@ -22,13 +22,19 @@ LESSON = Lesson(
     ),
     predictions={
         "03.1": Prediction(
+            "Nobody has written a policy for azureopenai. In which mode do its sidecars receive?",
+            {"a": "DISABLE", "b": "STRICT", "c": "PERMISSIVE"},
+            answer="c",
+            because="PERMISSIVE is what holds where no policy says anything else.",
+        ),
+        "03.2": Prediction(
             "curl-outside, without a sidecar, calls the backend, which has one. There is no policy. What happens?",
             {"a": "It is answered, by mTLS.", "b": "It is answered, in plaintext.", "c": "It is refused."},
             answer=by_outcome(mtls="a", plaintext="b", refused="c"),
             expected="b",
             because="Without a policy the mode is PERMISSIVE, and without a sidecar there is no certificate to show.",
         ),
-        "03.2": Prediction(
+        "03.3": Prediction(
             "chatfrontend, with a sidecar, sends the same plain HTTP. What travels between the two pods?",
             {"a": "mTLS", "b": "plaintext", "c": "nothing, it is refused"},
             answer=by_outcome(mtls="a", plaintext="b", refused="c"),

@@ -40,6 +40,12 @@ LESSON = Lesson(
             expected="a",
             because="Its sidecar has used mTLS all along, so STRICT takes nothing away from it.",
         ),
+        "04.3": Prediction(
+            "STRICT is in force, and you press PERMISSIVE. Which line of the map changes?",
+            {"a": "that of curl-outside alone", "b": "that of chatfrontend alone", "c": "both"},
+            answer="a",
+            because="chatfrontend sends mTLS in either mode. Only the plaintext of curl-outside is let in again.",
+        ),
     },
     quiz=(
         Question(
