@@ -23,7 +23,13 @@ from labkit.outcomes import Observation, Outcome, Probe, RequestKind, TLSFacts
 CURL = ("curl", "-sS", "-i", "--max-time", "10")
 """As in the source lab: silent but with errors (-sS), with status line and headers (-i); a hung server is an answer."""
 
-REFUSED_EXITS = {7: "connection refused", 35: "TLS handshake failed", 52: "empty reply", 56: "connection reset"}
+REFUSED_EXITS = {
+    7: "connection refused",
+    35: "TLS handshake failed",
+    52: "empty reply",
+    55: "closed before the request was sent",
+    56: "connection reset",
+}
 """curl's exit codes for a connection that was not served; https://curl.se/docs/manpage.html#EXIT"""
 
 
