@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import Any
 
-from labkit.checks.evidence import CALLER, LOOKS, RETURNED
+from labkit.checks.evidence import CALLER, LOOKS, RETURNED, Collect
 from labkit.checks.results import Check, Judgement
 from labkit.cluster import Cluster
 from labkit.course.lesson14 import ISSUER
@@ -22,6 +22,7 @@ URL = "http://visits.visits:8080/"
 IDENTITY = "spiffe://cluster.local/ns/callers/sa/curl"
 LOG_SECONDS = 3.0  # proxies write their log once a second at the latest
 HEADER = "x-certificate"
+SERVED = "x-served-by"
 
 
 def _issuer(cluster: Cluster) -> TokenIssuer:
@@ -30,20 +31,31 @@ def _issuer(cluster: Cluster) -> TokenIssuer:
 
 
 def _tokens(cluster: Cluster) -> tuple[Any, ...]:
+    return _with_tokens(cluster, URL)
+
+
+def _with_tokens(cluster: Cluster, url: str, user: str = "alice") -> tuple[Any, ...]:
+    """curl's calls without a token, with a good one and with a forged one, in this order."""
     issuer = _issuer(cluster)
-    sent: tuple[dict[str, str], ...] = ({}, issuer.token("alice").header, issuer.forged("alice").header)
-    return tuple(probe(cluster, CALLER, URL, headers=headers) for headers in sent)
+    sent: tuple[dict[str, str], ...] = ({}, issuer.token(user).header, issuer.forged(user).header)
+    return tuple(probe(cluster, CALLER, url, headers=headers) for headers in sent)
 
 
-def _log(cluster: Cluster) -> tuple[Any, ...]:
+def _log(workload: str) -> Collect:
+    """What the log of a workload's proxy keeps of curl's calls."""
+    return lambda cluster: _logged(cluster, workload)
+
+
+def _logged(cluster: Cluster, workload: str) -> tuple[Any, ...]:
     """Two requests with names of their own, a good one and then a bad one, and the log once it has the bad one."""
     good, bad = (f"/{word}-{secrets.token_hex(4)}" for word in ("good", "bad"))
     probe(cluster, CALLER, f"{URL.rstrip('/')}/?{good[1:]}")
     probe(cluster, CALLER, URL.rstrip("/") + bad)
-    pod = find_workload(cluster, "visits/visits").ready_pod()
+    pod = find_workload(cluster, workload).ready_pod()
+    namespace = workload.partition("/")[0]
 
     deadline = time.monotonic() + LOG_SECONDS
-    while bad not in (log := cluster.logs(name_of(pod), "visits", container=PROXY, tail=200)):
+    while bad not in (log := cluster.logs(name_of(pod), namespace, container=PROXY, tail=200)):
         if time.monotonic() > deadline:
             break
         time.sleep(0.1)
@@ -54,9 +66,19 @@ def _call(cluster: Cluster) -> tuple[Any, ...]:
     return (probe(cluster, CALLER, URL),)
 
 
-def _threads(cluster: Cluster) -> tuple[Any, ...]:
-    configs = [one["metadata"]["name"] for one in cluster.objects(cluster.kind("proxyconfig"), "callers")]
-    return server_facts(cluster, find_workload(cluster, CALLER).ready_pod())[2], configs
+def _private(cluster: Cluster) -> tuple[Any, ...]:
+    return *_with_tokens(cluster, f"{URL}private", "bob"), *_call(cluster)
+
+
+def _threads(workload: str) -> Collect:
+    """With how many threads a workload's proxy was started, and the ProxyConfigs of its namespace."""
+    return lambda cluster: _threads_of(cluster, workload)
+
+
+def _threads_of(cluster: Cluster, workload: str) -> tuple[Any, ...]:
+    namespace = workload.partition("/")[0]
+    configs = [name_of(one) for one in cluster.objects(cluster.kind("proxyconfig"), namespace)]
+    return server_facts(cluster, find_workload(cluster, workload).ready_pod())[2], configs
 
 
 def _told(cluster: Cluster) -> tuple[Any, ...]:
@@ -122,16 +144,59 @@ def scope(_attempt: Any, namespaces: set[str], seen: Observation) -> Judgement:
     return Judgement(good, "told of visits, of nothing outside callers and visits; the call: mTLS", observed, hint)
 
 
+def demand(_attempt: Any, none: Observation, good: Observation, forged: Observation, other: Observation) -> Judgement:
+    """Without a token there is no /private, with a good one there is, and all else is open as before."""
+    observed = f"/private with none: {none.seen}; bob's: {good.seen}; forged: {forged.seen}; / with none: {other.seen}"
+    statuses = [one.http_status for one in (none, good, forged, other)]
+    hint = "The RequestAuthentication has to be there, and the policy to deny whoever has no principal at all."
+    expected = "/private with no token: 403; bob's: 404; a forged one: 401; / with none: 200"
+    return Judgement(statuses == [403, 404, 401, 200], expected, observed, hint)
+
+
+def not_found(_attempt: Any, good: bool, bad: bool) -> Judgement:
+    """curl's own proxy keeps a 404, and no 200."""
+    words = {True: "in the log", False: "not in the log"}
+    observed = f"a 200: {words[good]}; a 404: {words[bad]}"
+    hint = "An expression compares response.code with a number: == is one number, >= is from there on."
+    return Judgement(bad and not good, "a 200: not in the log; a 404: in the log", observed, hint)
+
+
+def say_server(_attempt: Any, seen: Observation) -> Judgement:
+    """The proxy of visits has added a header to the answer."""
+    value = seen.headers.get(SERVED, "no such header")
+    hint = "The request comes in to visits: its context is that of a sidecar's inbound side."
+    return Judgement(value == "visits", f"{SERVED}: visits", f"{SERVED}: {value}", hint)
+
+
+def greeting(_attempt: Any, seen: Observation) -> Judgement:
+    """The module says what its new configuration says."""
+    value = seen.headers.get("x-wasm-plugin", "no such header")
+    hint = "The greeting is text: good morning."
+    return Judgement("good morning" in value, "x-wasm-plugin: good morning", f"x-wasm-plugin: {value}", hint)
+
+
+def four_threads(_attempt: Any, number: int, configs: list[str]) -> Judgement:
+    """The proxy of visits was started with four threads, as a ProxyConfig says."""
+    observed = f"threads: {number}; ProxyConfig: {', '.join(configs) or 'none'}"
+    hint = "concurrency is a number, and it is read when the pod starts: lab.restart('visits/visits')."
+    return Judgement(number == 4 and bool(configs), "threads: 4, by a ProxyConfig", observed, hint)
+
+
 def _told_of(namespaces: set[str]) -> str:
     return f"told of services in {', '.join(sorted(namespaces)) or 'no namespace'}"
 
 
 CHECKS = (
     Check("14-tokens", LOOKS, tokens, _tokens),
-    Check("14-errors-alone", LOOKS, errors_alone, _log),
+    Check("14-errors-alone", LOOKS, errors_alone, _log("visits/visits")),
     Check("14-lua", LOOKS, lua, _call),
     Check("14-wasm", LOOKS, wasm, _call),
-    Check("14-threads", LOOKS, threads, _threads),
+    Check("14-threads", LOOKS, threads, _threads(CALLER)),
     Check("14-told-less", LOOKS, told_less, _told),
+    Check("14-demand", RETURNED, demand, _private, exercise=True),
+    Check("14-not-found", RETURNED, not_found, _log(CALLER), exercise=True),
+    Check("14-say-server", RETURNED, say_server, _call, exercise=True),
+    Check("14-greeting", RETURNED, greeting, _call, exercise=True),
+    Check("14-four-threads", RETURNED, four_threads, _threads("visits/visits"), exercise=True),
     Check("14-scope", RETURNED, scope, _told, exercise=True),
 )

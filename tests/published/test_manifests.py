@@ -41,7 +41,7 @@ SAID_ANYWAY = (
 # No object of a cluster but settings for an installer, which tests/unit/installers read.
 SETTINGS = ("IstioOperator",)
 # What a lesson fills in when it runs.
-FILLED_IN = {"ADDRESS": "192.0.2.1"}
+FILLED_IN = {"ADDRESS": "192.0.2.1", "MODULE": "file:///response-header.wasm"}
 
 
 def objects_in(text: str) -> Iterator[Object]:
