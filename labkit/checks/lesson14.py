@@ -67,7 +67,8 @@ def _call(cluster: Cluster) -> tuple[Any, ...]:
 
 
 def _private(cluster: Cluster) -> tuple[Any, ...]:
-    return *_with_tokens(cluster, f"{URL}private", "bob"), *_call(cluster)
+    other = _call(cluster)  # first, so that the log that the lesson reads next ends in the forged token
+    return *_with_tokens(cluster, f"{URL}private", "bob"), *other
 
 
 def _threads(workload: str) -> Collect:
