@@ -109,10 +109,14 @@ def test_two_readings_have_rates_and_a_restart_does_not_go_backwards(lab: Lab) -
 
     wait_for("the difference", lambda: between() == 4)
     watched = lab.rates("shop", seconds=0.2)
-    assert watched.seconds == pytest.approx(0.2, abs=0.15) and not len(watched.requests)
+    assert 0.2 <= watched.seconds < 10 and not len(watched.requests)
     lab.restart(MERGED)
-    lab.probe(CALLER, URL)
-    wait_for("the new proxy to count", lambda: between() >= 1)
+
+    def counted_anew() -> bool:
+        lab.probe(CALLER, URL)  # the first may still meet the old pod, whose counters go with it
+        return between() >= 1
+
+    wait_for("the new proxy to count", counted_anew)
     assert (lab.metrics("shop") - before).requests["requests"].min() > 0
 
 
