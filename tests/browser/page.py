@@ -167,6 +167,15 @@ class Notebook:
         """The group of an edge on the live map."""
         return self.page.locator(f'.lkw-stage [data-edge^="{client}|{server}|"]').first
 
+    def word(self, client: str, server: str) -> str:
+        """The state that an edge shows now."""
+        found: str = self.page.evaluate(
+            """(start) => [...document.querySelectorAll('.lkw-stage [data-edge]')]
+                 .find((one) => one.dataset.edge.startsWith(start))?.querySelector('.lkm-word')?.textContent ?? ''""",
+            f"{client}|{server}|",
+        )
+        return found
+
     def wait_for_word(self, client: str, server: str, word: str, limit: float = 15) -> float:
         """Wait until an edge shows a state; the seconds that took."""
         started = time.perf_counter()
