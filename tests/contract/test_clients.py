@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import uuid
 from pathlib import Path
@@ -15,11 +14,7 @@ from kubernetes import client, dynamic, utils, watch
 from kubernetes.client.exceptions import ApiException
 
 from tests.contract.world import Api, configmap, crd, deployment, wait_until
-
-KUBECTL = shutil.which("kubectl")
-needs_kubectl = pytest.mark.skipif(
-    KUBECTL is None, reason="NO KUBECTL ON THE PATH: kubectl was not tried as a client. Install kubectl"
-)
+from tests.programs import program
 
 
 def test_the_typed_client_creates_reads_patches_deletes(api: Api, namespace: str) -> None:
@@ -86,12 +81,12 @@ def test_utils_creates_from_a_file(api: Api, namespace: str, tmp_path: Path) -> 
 @pytest.fixture
 def kubectl(api: Api, namespace: str, tmp_path: Path) -> Any:
     """Run kubectl in the test's namespace; `fails=True` returns what it said on standard error."""
+    found = program("kubectl", "it was not tried as a client")
 
     def run(*arguments: str, stdin: Any = None, fails: bool = False) -> str:
-        assert KUBECTL
         text = stdin if isinstance(stdin, str) or stdin is None else json.dumps(stdin)
         done = subprocess.run(
-            [KUBECTL, "-n", namespace, "--cache-dir", str(tmp_path / "cache"), *arguments],
+            [found, "-n", namespace, "--cache-dir", str(tmp_path / "cache"), *arguments],
             input=text,
             capture_output=True,
             text=True,
@@ -104,27 +99,23 @@ def kubectl(api: Api, namespace: str, tmp_path: Path) -> Any:
     return run
 
 
-@needs_kubectl
 def test_kubectl_apply_creates_then_configures_then_finds_unchanged(kubectl: Any) -> None:
     assert kubectl("apply", "-f", "-", stdin=configmap("a", x="1")).strip() == "configmap/a created"
     assert kubectl("apply", "-f", "-", stdin=configmap("a", x="2")).strip() == "configmap/a configured"
     assert kubectl("apply", "-f", "-", stdin=configmap("a", x="2")).strip() == "configmap/a unchanged"
 
 
-@needs_kubectl
 def test_kubectl_apply_refuses_an_unknown_field(kubectl: Any) -> None:
     said = kubectl("apply", "-f", "-", stdin=configmap("a") | {"dataa": {}}, fails=True)
     assert 'unknown field "dataa"' in said
 
 
-@needs_kubectl
 def test_kubectl_apply_of_an_unknown_kind_says_no_matches(kubectl: Any) -> None:
     body = {"apiVersion": "nobody.example.com/v1", "kind": "Unicorn", "metadata": {"name": "a"}}
     said = kubectl("apply", "-f", "-", stdin=body, fails=True)
     assert 'no matches for kind "Unicorn" in version "nobody.example.com/v1"' in said
 
 
-@needs_kubectl
 def test_kubectl_create_writes_what_it_builds_itself(kubectl: Any) -> None:
     """These bodies are protobuf since kubectl 1.32."""
     kubectl("create", "configmap", "c", "--from-literal=x=y")
@@ -139,7 +130,6 @@ def test_kubectl_create_writes_what_it_builds_itself(kubectl: Any) -> None:
     assert 'configmaps "c" already exists' in said
 
 
-@needs_kubectl
 def test_kubectl_server_side_apply_reports_conflicts(kubectl: Any) -> None:
     kubectl("apply", "--server-side", "-f", "-", stdin=deployment("web", 0))
     kubectl("scale", "deployment", "web", "--replicas=1")
@@ -149,7 +139,6 @@ def test_kubectl_server_side_apply_reports_conflicts(kubectl: Any) -> None:
     kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=deployment("web", 0))
 
 
-@needs_kubectl
 def test_kubectl_edits_labels_annotations_images(kubectl: Any) -> None:
     kubectl("apply", "-f", "-", stdin=deployment("web", 0))
     kubectl("label", "deployment", "web", "a=b")
@@ -162,7 +151,6 @@ def test_kubectl_edits_labels_annotations_images(kubectl: Any) -> None:
     assert "--overwrite is false" in kubectl("label", "deployment", "web", "a=c", fails=True)
 
 
-@needs_kubectl
 def test_kubectl_explains_waits_describes_deletes(kubectl: Any) -> None:
     assert "containers\t<[]Container>" in kubectl("explain", "pod.spec")
     kubectl("apply", "-f", "-", stdin=deployment("web", 1))
@@ -173,7 +161,6 @@ def test_kubectl_explains_waits_describes_deletes(kubectl: Any) -> None:
     assert "not found" in kubectl("get", "deployment", "web", fails=True)
 
 
-@needs_kubectl
 def test_kubectl_diff_shows_a_change_and_makes_none(kubectl: Any) -> None:
     kubectl("apply", "-f", "-", stdin=configmap("a", x="1"))
     kubectl("diff", "-f", "-", stdin=configmap("a", x="1"))
@@ -181,7 +168,6 @@ def test_kubectl_diff_shows_a_change_and_makes_none(kubectl: Any) -> None:
     assert kubectl("get", "configmap", "a", "-o", "jsonpath={.data.x}") == "1"
 
 
-@needs_kubectl
 def test_kubectl_exec_and_logs(kubectl: Any) -> None:
     body = deployment("web")
     body["spec"]["template"]["spec"]["containers"][0]["command"] = ["sh", "-c", "echo started; sleep 600"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from kubernetes.client import CoreV1Api
 from kubernetes.stream import stream
 
 from tests.contract.world import IMAGE, Api, pod, wait_until
+from tests.programs import program
 
 STRATEGIC = "application/strategic-merge-patch+json"
 
@@ -115,9 +115,8 @@ def test_nothing_else_of_the_pod_changes_through_it_and_it_through_nothing_else(
 
 
 def test_kubectl_debug_enters_a_running_pod(kubeconfig: Path, api: Api, running: str, namespace: str) -> None:
-    if not shutil.which("kubectl"):
-        pytest.skip("NO KUBECTL ON THE PATH: kubectl debug was not tried. Install kubectl")
-    line = ["kubectl", "--kubeconfig", str(kubeconfig), "-n", namespace]
+    kubectl = program("kubectl", "kubectl debug was not tried")
+    line = [kubectl, "--kubeconfig", str(kubeconfig), "-n", namespace]
     line += ["debug", "p", f"--image={IMAGE}", "-c", "dbg", "--attach", "--", "echo", "hello from a debugger"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=True)
     wait_until(lambda: "terminated" in state_of(api, running, "dbg"))

@@ -27,6 +27,7 @@ from labkit.views.wire import REFUSED
 from tests.contract.terminal import Terminal
 from tests.embedded.envoy_world import wait_for
 from tests.embedded.proxy_words_world import small_mesh
+from tests.programs import program
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -82,8 +83,8 @@ Reader = Callable[[Path], tuple[int, int]]
 @pytest.fixture(params=[by_tshark, by_labkit], ids=["tshark", "labkit"])
 def found_in(request: pytest.FixtureRequest) -> Reader:
     """(HTTP requests, packets with TLS records) of a file."""
-    if request.param is by_tshark and not shutil.which("tshark"):
-        pytest.skip("NO TSHARK ON THE PATH: captures were read with labkit alone. Install it: apt-get install tshark")
+    if request.param is by_tshark:
+        program("tshark", "captures were read with labkit alone")
     return request.param  # type: ignore[no-any-return]
 
 
@@ -337,9 +338,7 @@ def test_in_the_proxy_as_istios_page_on_migration_does_it(lab: Lab) -> None:
 
 
 def test_by_hand_with_the_line_that_is_shown(lab: Lab, tmp_path: Path) -> None:
-    kubectl = shutil.which("kubectl")
-    if not kubectl:
-        pytest.skip("NO KUBECTL ON THE PATH: the line that captures show was not tried")
+    kubectl = program("kubectl", "the line that captures show was not tried")
     assert lab.cluster.kubeconfig
     terminal = Terminal(tmp_path, Path(kubectl), lab.cluster.kubeconfig)
     (line,) = lab.capture(SERVER, seconds=0.1).kubectl
@@ -350,9 +349,7 @@ def test_by_hand_with_the_line_that_is_shown(lab: Lab, tmp_path: Path) -> None:
 
 def test_from_the_node_all_pods_are_seen(lab: Lab, tmp_path: Path) -> None:
     """As one looks at mTLS from a node of AKS: a shell on the node, and `tcpdump -i eth0 -n -c 15 -X port 8080`."""
-    kubectl = shutil.which("kubectl")
-    if not kubectl:
-        pytest.skip("NO KUBECTL ON THE PATH: the node was not debugged with it")
+    kubectl = program("kubectl", "the node was not debugged with it")
     assert lab.cluster.kubeconfig
     terminal = Terminal(tmp_path, Path(kubectl), lab.cluster.kubeconfig)
     line = "kubectl debug node/labkit-node -it --profile=general --image=nicolaka/netshoot -- tcpdump -i eth0 -n -c 60"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -15,26 +14,22 @@ import pytest
 import labkit
 from labkit.cluster.opening import embedded_lifecycle
 from labkit.lab import Lab
+from tests.programs import program
 
 CLUSTER = "chatforward"
-KUBECTL = shutil.which("kubectl")
 
-pytestmark = [
-    pytest.mark.timeout(120),
-    pytest.mark.skipif(KUBECTL is None, reason="NO KUBECTL ON THE PATH: the lab's port-forward was not tried"),
-]
+pytestmark = pytest.mark.timeout(120)
 
 
 class World:
     """A STRICT namespace with the chat application, and kubectl."""
 
-    def __init__(self, lab: Lab, kubeconfig: str) -> None:
-        self.lab = lab
+    def __init__(self, lab: Lab, kubeconfig: str, program: str) -> None:
+        self.lab, self.program = lab, program
         self.env = os.environ | {"KUBECONFIG": kubeconfig}
 
     def kubectl(self, *args: str) -> subprocess.CompletedProcess[str]:
-        assert KUBECTL
-        return subprocess.run([KUBECTL, *args], env=self.env, capture_output=True, text=True, timeout=30)
+        return subprocess.run([self.program, *args], env=self.env, capture_output=True, text=True, timeout=30)
 
     def pod(self, app: str) -> str:
         return self.kubectl("-n", "azureopenai", "get", "pods", "-l", f"app={app}", "-o", "name").stdout.split()[0]
@@ -52,18 +47,18 @@ class World:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
+    kubectl = program("kubectl", "the lab's port-forward was not tried")
     with labkit.open(f"embedded:{CLUSTER}", narrate=lambda _: None) as lab:
         lab.world("03")
         lab.set_mtls_mode("STRICT", "azureopenai")
-        yield World(lab, str(embedded_lifecycle().up(CLUSTER)))
+        yield World(lab, str(embedded_lifecycle().up(CLUSTER)), kubectl)
     embedded_lifecycle().down(CLUSTER, purge=True)
 
 
 @pytest.fixture
 def frontend(world: World) -> Iterator[str]:
     """The frontend's address on this machine, as the lab opens it."""
-    assert KUBECTL
-    command = [KUBECTL, "port-forward", "deployment/chatfrontend", ":80", "-n", "azureopenai"]
+    command = [world.program, "port-forward", "deployment/chatfrontend", ":80", "-n", "azureopenai"]
     with subprocess.Popen(command, env=world.env, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -17,6 +16,7 @@ from labkit.errors import InputError, MeshError
 from labkit.lab import Lab
 from labkit.outcomes import Outcome
 from labkit.views.map import EdgeState
+from tests.programs import program
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -237,10 +237,9 @@ def test_what_does_not_exist_is_one_clear_error(chat: Lab, act: object, words: s
 
 
 def test_the_kubectl_line_of_a_probe_does_the_same(chat: Lab) -> None:
-    if not shutil.which("kubectl"):
-        pytest.skip("NO KUBECTL ON THE PATH: the line that a probe prints was not tried. Install kubectl")
-    program, *rest = shlex.split(chat.probe(OUTSIDE, URL, data=MESSAGE).command)
-    command = [program, "--kubeconfig", str(chat.cluster.kubeconfig), *rest]
+    kubectl = program("kubectl", "the line that a probe prints was not tried")
+    _, *rest = shlex.split(chat.probe(OUTSIDE, URL, data=MESSAGE).command)
+    command = [kubectl, "--kubeconfig", str(chat.cluster.kubeconfig), *rest]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
     assert printed.startswith("HTTP/1.1 200 OK")
     assert set(json.loads(printed.splitlines()[-1])) >= {"model", "reply"}

@@ -6,7 +6,6 @@ The same servers are asked by `openssl s_client`, and what it prints is read.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import ssl
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from labkit.observe.handshake import connect, shake_hands
 from labkit.observe.presented import read_s_client, s_client
 from labkit.pki import CertificateAuthority, Leaf, describe_certificate
+from tests.programs import program
 
 ROOT = CertificateAuthority.self_signed("Root")
 LEAF = ROOT.intermediate("Middle").issue(dns_names=["shop.example"])
@@ -121,7 +121,7 @@ def test_servers_that_speak_no_tls() -> None:
 
 
 def by_openssl(port: int) -> str:
-    assert shutil.which("openssl"), "this test reads openssl's words: install it (apt-get install openssl)"
+    program("openssl", "its words were not read")
     command = s_client("127.0.0.1", port, "", ("istio",))
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
     return done.stdout.decode() + done.stderr.decode()

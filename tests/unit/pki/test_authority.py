@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 
@@ -12,12 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from labkit.errors import InputError
 from labkit.pki import ROOT_TTL, WORKLOAD_TTL, CertificateAuthority, describe_certificate, describe_chain
+from tests.programs import program
 
 SPIFFE = "spiffe://cluster.local/ns/foo/sa/httpbin"
-needs_openssl = pytest.mark.skipif(
-    shutil.which("openssl") is None,
-    reason="NO OPENSSL ON THE PATH: certificates were read with cryptography alone. Install openssl",
-)
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +22,11 @@ def root() -> CertificateAuthority:
 
 
 def openssl(*arguments: str, stdin: bytes = b"") -> str:
-    done = subprocess.run(["openssl", *arguments], input=stdin, capture_output=True, check=False)
+    openssl = program("openssl", "certificates were read with cryptography alone")
+    done = subprocess.run([openssl, *arguments], input=stdin, capture_output=True, check=False)
     return (done.stdout + done.stderr).decode()
 
 
-@needs_openssl
 def test_openssl_reads_a_workload_certificate_as_istio_issues_it(root: CertificateAuthority) -> None:
     text = openssl("x509", "-noout", "-text", stdin=root.issue(spiffe_id=SPIFFE).cert_pem)
     assert "X509v3 Subject Alternative Name: critical" in text
@@ -42,7 +38,6 @@ def test_openssl_reads_a_workload_certificate_as_istio_issues_it(root: Certifica
     assert "ASN1 OID: prime256v1" in text
 
 
-@needs_openssl
 def test_openssl_verifies_a_chain_and_refuses_another_root(root: CertificateAuthority, tmp_path: object) -> None:
     from pathlib import Path
 
@@ -171,7 +166,6 @@ def test_facts_show_as_rows_and_as_a_table(root: CertificateAuthority) -> None:
     assert facts.fingerprint in facts._repr_html_()
 
 
-@needs_openssl
 def test_serial_and_fingerprint_are_those_that_openssl_prints(root: CertificateAuthority) -> None:
     pem = root.issue(dns_names=["a.example"]).cert_pem
     facts = describe_certificate(pem)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import pytest
@@ -12,6 +11,7 @@ from labkit.errors import InputError
 from labkit.pki import CertificateAuthority
 from labkit.pki.chains import is_signed_by
 from labkit.pki.text import certificate_text, chain_text
+from tests.programs import program
 
 ROOT = CertificateAuthority.self_signed("Shop Root", organization="cluster.local")
 MIDDLE = ROOT.intermediate("Shop Intermediate")
@@ -26,9 +26,8 @@ SERVER = ROOT.issue(
 
 
 def by_openssl(pem: bytes) -> str:
-    program = shutil.which("openssl")
-    assert program, "this test compares with openssl: install it (apt-get install openssl)"
-    command = [program, "x509", "-noout", "-text"]
+    openssl = program("openssl", "certificates were not compared with its words")
+    command = [openssl, "x509", "-noout", "-text"]
     return subprocess.run(command, input=pem, capture_output=True, check=True).stdout.decode()
 
 
